@@ -1,0 +1,1 @@
+"""mini: a daemonless container engine for Linux."""

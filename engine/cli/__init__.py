@@ -1,0 +1,1 @@
+"""The command line: declares commands, parses, prints. The only place that prints or exits."""

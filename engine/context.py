@@ -1,0 +1,39 @@
+"""What a command works on: the data root and the few settings, made once by the command line and passed on."""
+
+from __future__ import annotations
+
+import os
+
+from engine.paths import Paths
+
+DEFAULT_BRIDGE = "mini0"
+DEFAULT_SUBNET = "172.29.0.0/16"
+DEFAULT_CGROUP_PARENT = "/mini"
+
+
+class Context:
+    """No ambient globals: every use case takes this. Pure data.
+
+    `bridge`, `subnet` and `cgroup_parent` (MINI_BRIDGE, MINI_SUBNET, MINI_CGROUP_PARENT) keep several minis on one host apart.
+    `storage_driver` is "erofs", "directory", or None for the best that the kernel can do (`storage.drivers.choose`).
+    """
+
+    __slots__ = ("bridge", "cgroup_parent", "debug", "environ", "paths", "storage_driver", "subnet")
+
+    def __init__(
+        self, paths: Paths, environ: dict[str, str], storage_driver: str | None = None, debug: bool = False
+    ) -> None:
+        self.paths = paths
+        self.environ = environ
+        self.storage_driver = storage_driver or environ.get("MINI_STORAGE_DRIVER") or None
+        self.debug = debug
+        self.bridge = environ.get("MINI_BRIDGE") or DEFAULT_BRIDGE
+        self.subnet = environ.get("MINI_SUBNET") or DEFAULT_SUBNET
+        self.cgroup_parent = environ.get("MINI_CGROUP_PARENT") or DEFAULT_CGROUP_PARENT
+
+    @classmethod
+    def from_environment(
+        cls, root: str | None = None, storage_driver: str | None = None, debug: bool = False
+    ) -> Context:
+        environ = dict(os.environ)
+        return cls(Paths.default(root, environ), environ, storage_driver, debug)

@@ -1,0 +1,160 @@
+"""Files that are never seen half-written, and locks.
+
+State is files: whatever is replaced is replaced by rename(2), whatever is reserved is reserved by O_EXCL, and whoever
+changes something together with others holds a flock(2), which the kernel drops when its holder dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+
+from engine.errors import Conflict, StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+
+def _store_error(e: OSError, what: str, path: str) -> StoreError:
+    hints = {
+        errno.EACCES: "run mini as root, or choose another data root with --root DIR",
+        errno.EPERM: "run mini as root, or choose another data root with --root DIR",
+        errno.EROFS: "the file system is read-only: choose another data root with --root DIR",
+        errno.ENOSPC: "free some space (mini rmi, mini rm), or choose another data root with --root DIR",
+        errno.EDQUOT: "the disk quota is used up: free some space, or choose another data root with --root DIR",
+    }
+    return StoreError(f"cannot {what} {path}: {os.strerror(e.errno or 0)}", hints.get(e.errno or 0))
+
+
+def make_dirs(path: str, mode: int = 0o755) -> None:
+    """Creates `path` and its parents; no error where it exists. Raises StoreError."""
+    try:
+        os.makedirs(path, mode, exist_ok=True)
+    except OSError as e:
+        raise _store_error(e, "create the directory", path) from e
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -> None:
+    """Replaces `path` as one step. With `sync`, both the bytes and the name are on disk when this returns.
+
+    Raises StoreError; the old content stays then, and no temporary file.
+    """
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+        if sync:
+            sync_dir(os.path.dirname(path))
+    except OSError as e:
+        remove_file(temporary)
+        raise _store_error(e, "write", path) from e
+
+
+def sync_dir(path: str) -> None:
+    """fsync(2) of a directory: makes the names in it durable."""
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_json(path: str, value: Any, mode: int = 0o644, sync: bool = True) -> None:
+    """`write_atomic` of JSON in one line and a line feed."""
+    write_atomic(path, json.dumps(value, separators=(",", ":")).encode() + b"\n", mode, sync)
+
+
+def read_bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def read_json(path: str) -> Any:
+    """The file's JSON. FileNotFoundError as it is; StoreError where the file is damaged or unreadable."""
+    try:
+        return json.loads(read_bytes(path))
+    except FileNotFoundError:
+        raise
+    except ValueError as e:
+        raise StoreError(f"{path} is damaged: {e}") from e
+    except OSError as e:
+        raise _store_error(e, "read", path) from e
+
+
+def create_exclusive(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Reserves a name: creates `path` with `data`, or raises FileExistsError. The content is there with the name.
+
+    A link(2) of a complete temporary file: a reader never finds the name without its content.
+    """
+    temporary = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        os.write(fd, data)
+        os.link(temporary, path)
+    finally:
+        os.close(fd)
+        remove_file(temporary)
+
+
+def remove_file(path: str) -> None:
+    """unlink(2); no error where there is none."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def remove_tree(path: str) -> None:
+    """Removes a directory with all below it, never following a symlink (fd-relative); no error where there is none."""
+    import shutil
+
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+
+
+class FileLock:
+    """flock(2) on `path`, as a context manager. Released by the kernel when its holder dies, however it dies.
+
+    `wait=False` raises Conflict where somebody else holds it. The lock file is left in place: unlinking it would let
+    two holders lock two different inodes.
+    """
+
+    def __init__(self, path: str, shared: bool = False, wait: bool = True) -> None:
+        self.path = path
+        self._operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+        self._fd = -1
+
+    def __enter__(self) -> FileLock:
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            make_dirs(os.path.dirname(self.path), 0o700)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            raise _store_error(e, "lock", self.path) from e
+        try:
+            fcntl.flock(self._fd, self._operation)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise Conflict(f"{self.path} is locked by another mini") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+        self._fd = -1

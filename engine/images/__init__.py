@@ -1,0 +1,1 @@
+"""References, registries, manifests and the pull: how an image arrives."""

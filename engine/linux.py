@@ -1,0 +1,300 @@
+"""Every system call that Python's `os` does not offer, typed, with the kernel's own names.
+
+All of mini's ctypes is here. Each wrapper raises OSError with errno, the call's name and the path it was about; EINTR is
+retried once, here. Numbers from 424 on are the same on every architecture (Linux 5.1 unified the tables); older ones
+are listed for x86_64 and aarch64. Nothing is looked up before it is called, so that the module imports on any system.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_MACHINE = os.uname().machine
+_OLD_NUMBERS = {
+    # name: (x86_64, aarch64)
+    "capget": (125, 90),
+    "capset": (126, 91),
+    "pivot_root": (155, 41),
+    "prctl": (157, 167),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "setxattr": (188, 5),
+    "keyctl": (250, 219),
+    "ioprio_set": (251, 30),
+    "personality": (135, 92),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "seccomp": (317, 277),
+    "execveat": (322, 281),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "fstatfs": (138, 44),
+}
+_NUMBERS = {name: pair[_MACHINE == "aarch64"] for name, pair in _OLD_NUMBERS.items()} | {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "close_range": 436,
+    "openat2": 437,
+    "mount_setattr": 442,
+}
+
+# namespaces: clone(2), setns(2)
+CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00000080, 0x00020000, 0x02000000, 0x04000000
+CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
+
+# mount(2), umount2(2)
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS, MS_REMOUNT = 1, 2, 4, 8, 16, 32
+MS_MANDLOCK, MS_DIRSYNC, MS_NOSYMFOLLOW, MS_NOATIME, MS_NODIRATIME, MS_BIND = 64, 128, 256, 1024, 2048, 4096
+MS_MOVE, MS_REC, MS_SILENT, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE = 8192, 16384, 32768, 1 << 17, 1 << 18, 1 << 19
+MS_SHARED, MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME = 1 << 20, 1 << 21, 1 << 24, 1 << 25
+MNT_FORCE, MNT_DETACH, MNT_EXPIRE, UMOUNT_NOFOLLOW = 1, 2, 4, 8
+
+# the descriptor-based mount calls: fsopen(2), fsconfig(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2)
+FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_SET_FD, FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE = 0, 1, 5, 6, 7
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME = 0x70, 0, 0x10, 0x20
+MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_IDMAP, MOUNT_ATTR_NOSYMFOLLOW = 0x80, 0x100000, 0x200000
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT = -100, 0x1000, 0x8000, 0x100, 0x800
+
+# openat2(2): how a path may be resolved
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
+O_PATH = getattr(os, "O_PATH", 0o10000000)
+
+# prctl(2)
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 4, 8, 15
+PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 23, 24, 36, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
+SECCOMP_SET_MODE_FILTER = 1
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+# statfs(2) f_type
+PROC_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC = 0x9FA0, 0x63677270, 0x27E0EB
+OVERLAYFS_SUPER_MAGIC, EROFS_SUPER_MAGIC, TMPFS_MAGIC = 0x794C7630, 0xE0F5E1E2, 0x01021994
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+
+
+def _bytes(path: str | bytes | None) -> bytes | None:
+    return os.fsencode(path) if path is not None else None
+
+
+def _call(name: str, *args: Any, path: str | bytes | None = None) -> int:
+    """Makes the system call; every int goes as a long, as the kernel's ABI has it (ctypes alone would pass an int)."""
+    plain = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
+    number = _NUMBERS[name]
+    while True:
+        result: int = _syscall(ctypes.c_long(number), *plain)
+        if result >= 0:
+            return result
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, f"{name}: {os.strerror(code)}", path)
+
+
+# --- namespaces ----------------------------------------------------------------------------------------------------
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). CLONE_NEWPID acts on the next child only."""
+    _call("unshare", flags)
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    """setns(2). `fd` is a namespace file, or a pidfd with the CLONE_NEW* flags of the namespaces to join (Linux 5.8)."""
+    _call("setns", fd, nstype)
+
+
+def sethostname(name: str) -> None:
+    raw = os.fsencode(name)
+    _call("sethostname", raw, len(raw), path=name)
+
+
+def setdomainname(name: str) -> None:
+    raw = os.fsencode(name)
+    _call("setdomainname", raw, len(raw), path=name)
+
+
+# --- mounts --------------------------------------------------------------------------------------------------------
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2). `data` is limited to one page; use fsopen for longer options."""
+    _call("mount", _bytes(source), _bytes(target), _bytes(fstype), flags, _bytes(data), path=target)
+
+
+def umount2(target: str, flags: int = 0) -> None:
+    _call("umount2", _bytes(target), flags, path=target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2). With `.` for both, the old root is stacked under the new one, ready for umount2(".", MNT_DETACH)."""
+    _call("pivot_root", _bytes(new_root), _bytes(put_old), path=new_root)
+
+
+def fsopen(fstype: str) -> int:
+    """fsopen(2), Linux 5.2: a descriptor of a file system that is yet to be configured. The caller closes it."""
+    return _call("fsopen", _bytes(fstype), FSOPEN_CLOEXEC, path=fstype)
+
+
+def fsconfig(fd: int, command: int, key: str | None = None, value: str | None = None, aux: int = 0) -> None:
+    """fsconfig(2). A string value is limited to 255 bytes by the kernel: shorten paths by /proc/self/fd/N."""
+    try:
+        _call("fsconfig", fd, command, _bytes(key), _bytes(value), aux, path=value or key)
+    except OSError as e:
+        if detail := fs_message(fd):
+            raise OSError(e.errno, f"{e.strerror} ({detail})", e.filename) from None
+        raise
+
+
+def fs_message(fd: int) -> str:
+    """What the kernel logged into a file system context (read(2) on the descriptor of fsopen), or an empty string."""
+    lines = []
+    while True:
+        try:
+            lines.append(os.read(fd, 512).decode(errors="replace").strip())
+        except OSError:
+            return "; ".join(lines)
+
+
+def fsmount(fd: int, attributes: int = 0) -> int:
+    """fsmount(2): a detached mount of the file system configured at `fd`. The caller closes it."""
+    return _call("fsmount", fd, FSMOUNT_CLOEXEC, attributes)
+
+
+def open_tree(dirfd: int, path: str, flags: int) -> int:
+    """open_tree(2). With OPEN_TREE_CLONE: a detached bind mount, read from the path without putting it anywhere."""
+    return _call("open_tree", dirfd, _bytes(path), flags | OPEN_TREE_CLOEXEC, path=path)
+
+
+def move_mount(from_fd: int, from_path: str, to_fd: int, to_path: str) -> None:
+    """move_mount(2): attaches a detached mount. Empty paths mean the descriptors themselves."""
+    flags = (0 if from_path else MOVE_MOUNT_F_EMPTY_PATH) | (0 if to_path else MOVE_MOUNT_T_EMPTY_PATH)
+    _call("move_mount", from_fd, _bytes(from_path), to_fd, _bytes(to_path), flags, path=to_path or None)
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_uint64) for n in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+def mount_setattr(
+    fd: int, path: str, set_: int = 0, clear: int = 0, propagation: int = 0, userns_fd: int = 0, recursive: bool = False
+) -> None:
+    """mount_setattr(2), Linux 5.12. `set_`/`clear` are MOUNT_ATTR_*, `propagation` one of MS_SHARED/SLAVE/PRIVATE/UNBINDABLE."""
+    attr = _MountAttr(set_, clear, propagation, userns_fd)
+    flags = (AT_EMPTY_PATH if not path else 0) | (AT_RECURSIVE if recursive else 0)
+    _call("mount_setattr", fd, _bytes(path), flags, ctypes.byref(attr), ctypes.sizeof(attr), path=path or None)
+
+
+def fstatfs_type(fd: int) -> int:
+    """f_type of fstatfs(2): which file system `fd` is on (the *_MAGIC constants)."""
+    buffer = ctypes.create_string_buffer(256)
+    _call("fstatfs", fd, buffer)
+    return int.from_bytes(buffer.raw[:8], "little")
+
+
+# --- paths ---------------------------------------------------------------------------------------------------------
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_uint64) for n in ("flags", "mode", "resolve")]
+
+
+def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2), Linux 5.6. With RESOLVE_IN_ROOT the path and every symlink in it are resolved as if `dirfd` were `/`.
+
+    EAGAIN (a rename raced with `..`) is retried, as the manual advises. The descriptor is close-on-exec.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    for attempt in range(64):
+        try:
+            return _call("openat2", dirfd, _bytes(path) or b".", ctypes.byref(how), ctypes.sizeof(how), path=path)
+        except OSError as e:
+            if e.errno != errno.EAGAIN or attempt == 63:
+                raise
+    raise AssertionError("unreachable")
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """close_range(2), Linux 5.9: closes every descriptor from `first` to `last`, inclusive."""
+    _call("close_range", first, last, 0)
+
+
+# --- the process ---------------------------------------------------------------------------------------------------
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    return _call("prctl", option, arg2, arg3, arg4, arg5)
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+_CAP_VERSION_3 = 0x20080522
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) on this thread; each argument is a bit mask of capability numbers."""
+    header = _CapHeader(_CAP_VERSION_3, 0)
+    words = []
+    for shift in (0, 32):
+        words += [(s >> shift) & 0xFFFFFFFF for s in (effective, permitted, inheritable)]
+    _call("capset", ctypes.byref(header), (ctypes.c_uint32 * 6)(*words))
+
+
+def capget() -> tuple[int, int, int]:
+    """capget(2) of this thread: (effective, permitted, inheritable) as bit masks."""
+    header = _CapHeader(_CAP_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()
+    _call("capget", ctypes.byref(header), data)
+    low, high = list(data)[:3], list(data)[3:]
+    effective, permitted, inheritable = (a | b << 32 for a, b in zip(low, high, strict=True))
+    return effective, permitted, inheritable
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
+    """seccomp(2) SECCOMP_SET_MODE_FILTER. `program` is an array of struct sock_filter (8 bytes each).
+
+    Needs no_new_privs or CAP_SYS_ADMIN in the user namespace. Returns 0, or the listener with FILTER_FLAG_NEW_LISTENER.
+    """
+    return _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(_SockFprog(len(program) // 8, program)))
+
+
+def keyctl_join_session_keyring(name: str) -> None:
+    """keyctl(2): a new session keyring, so that the container does not hold its caller's keys."""
+    _call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, _bytes(name), path=name)
+
+
+def execveat(fd: int, path: str, argv: list[str], env: dict[str, str], flags: int = 0) -> None:
+    """execveat(2): replaces the program by the file at `fd` (AT_EMPTY_PATH) or below it. Returns only by raising."""
+    args = (ctypes.c_char_p * (len(argv) + 1))(*[os.fsencode(a) for a in argv], None)
+    pairs = [os.fsencode(f"{k}={v}") for k, v in env.items()]
+    envp = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
+    _call("execveat", fd, _bytes(path), args, envp, flags, path=path or None)
+
+
+def ioprio_set(which: int, who: int, ioprio: int) -> None:
+    _call("ioprio_set", which, who, ioprio)
+
+
+def personality(persona: int) -> int:
+    return _call("personality", persona)

@@ -1,0 +1,45 @@
+"""The OCI runtime specification's config.json, as the plain JSON it is.
+
+One model and no second format: a spec is a `dict` with the specification's own field names, because the hot path reads
+it as JSON, changes a few fields and hands it on (dataclasses would cost 14 ms of imports: docs/decisions/0002). The types
+below exist for readers and for mypy only. https://github.com/opencontainers/runtime-spec/blob/v1.2.0/config.md
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NotRequired, TypedDict
+
+    class Mount(TypedDict):
+        """A mount as data. `options` are mount(8)'s words, flags and `key=value` alike; `type` "bind" or a file system."""
+
+        destination: str
+        type: NotRequired[str]
+        source: NotRequired[str]
+        options: NotRequired[list[str]]
+
+    class Process(TypedDict):
+        """What to execute: `args`, `env` ("K=V"), `cwd`, `user` {uid, gid, additionalGids}, `capabilities` …"""
+
+        args: list[str]
+        cwd: str
+        env: NotRequired[list[str]]
+        terminal: NotRequired[bool]
+        consoleSize: NotRequired[dict[str, int]]
+        user: NotRequired[dict[str, Any]]
+        capabilities: NotRequired[dict[str, list[str]]]
+        rlimits: NotRequired[list[dict[str, Any]]]
+        noNewPrivileges: NotRequired[bool]
+        oomScoreAdj: NotRequired[int]
+
+    class Spec(TypedDict):
+        ociVersion: str
+        root: dict[str, Any]
+        process: NotRequired[Process]
+        hostname: NotRequired[str]
+        domainname: NotRequired[str]
+        mounts: NotRequired[list[Mount]]
+        linux: NotRequired[dict[str, Any]]
+        hooks: NotRequired[dict[str, Any]]
+        annotations: NotRequired[dict[str, str]]

@@ -1,0 +1,1 @@
+"""Runs an OCI bundle: namespaces, mounts, cgroups, seccomp, network. Knows nothing of images or storage."""

@@ -1,0 +1,1 @@
+"""Resource limits on cgroup v1, v2 and hybrid hosts."""

@@ -1,0 +1,1 @@
+"""Bridge, veth, addresses, NAT and the files that name hosts."""

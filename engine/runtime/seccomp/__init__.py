@@ -1,0 +1,1 @@
+"""The system call filter: Docker's default profile, compiled and cached."""
