@@ -30,6 +30,12 @@ def _store_error(e: OSError, what: str, path: str) -> StoreError:
     return StoreError(f"cannot {what} {path}: {os.strerror(e.errno or 0)}", hints.get(e.errno or 0))
 
 
+def _temporary(path: str) -> str:
+    """A name beside `path` that no object can have: it begins with a dot."""
+    directory, base = os.path.split(path)
+    return os.path.join(directory, f".{base}.{os.getpid()}.tmp")
+
+
 def make_dirs(path: str, mode: int = 0o755) -> None:
     """Creates `path` and its parents; no error where it exists. Raises StoreError."""
     try:
@@ -43,7 +49,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -
 
     Raises StoreError; the old content stays then, and no temporary file.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = _temporary(path)
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         try:
@@ -71,9 +77,19 @@ def sync_dir(path: str) -> None:
         os.close(fd)
 
 
+def dumps(value: Any) -> bytes:
+    """Compact JSON, ASCII only."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def loads(data: bytes | str) -> Any:
+    """JSON's value. ValueError where it is none."""
+    return json.loads(data)
+
+
 def write_json(path: str, value: Any, mode: int = 0o644, sync: bool = True) -> None:
     """`write_atomic` of JSON in one line and a line feed."""
-    write_atomic(path, json.dumps(value, separators=(",", ":")).encode() + b"\n", mode, sync)
+    write_atomic(path, dumps(value) + b"\n", mode, sync)
 
 
 def read_bytes(path: str) -> bytes:
@@ -84,7 +100,7 @@ def read_bytes(path: str) -> bytes:
 def read_json(path: str) -> Any:
     """The file's JSON. FileNotFoundError as it is; StoreError where the file is damaged or unreadable."""
     try:
-        return json.loads(read_bytes(path))
+        return loads(read_bytes(path))
     except FileNotFoundError:
         raise
     except ValueError as e:
@@ -98,7 +114,7 @@ def create_exclusive(path: str, data: bytes, mode: int = 0o644) -> None:
 
     A link(2) of a complete temporary file: a reader never finds the name without its content.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = _temporary(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         os.write(fd, data)

@@ -1,0 +1,233 @@
+"""From an image's config and the options to a container's own config: Docker's inspect object.
+
+The result has Docker's field names (Config, HostConfig, Mounts), because that is what `inspect` shows and what every later step
+reads; there is no second format. Pure: volumes are looked up and created by `containers`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from engine.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from engine.options import CreateOptions
+
+MINIMUM_MEMORY = 6 << 20
+CPU_PERIOD = 100_000
+DEFAULT_SHM_SIZE = 64 << 20
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NAME_FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_NAME_REST = _NAME_FIRST + "_.-"
+
+
+def check_name(name: str) -> str:
+    """A container's name by Docker's grammar `[a-zA-Z0-9][a-zA-Z0-9_.-]+`; UsageError otherwise."""
+    plain = name.removeprefix("/")
+    if len(plain) < 2 or plain[0] not in _NAME_FIRST or plain.strip(_NAME_REST):
+        raise UsageError(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    return plain
+
+
+def check_limits(options: CreateOptions) -> None:
+    """The limits that Docker refuses before anything is made; UsageError in its words."""
+    if options.memory is not None and 0 < options.memory < MINIMUM_MEMORY:
+        raise UsageError("Minimum memory limit allowed is 6MB")
+    swap = options.memory_swap
+    if swap is not None and swap > 0:
+        if not options.memory:
+            raise UsageError("You should always set the Memory limit when using Memoryswap limit, see usage")
+        if swap < options.memory:
+            raise UsageError("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if options.memory and options.memory_reservation and options.memory < options.memory_reservation:
+        raise UsageError("Minimum memory limit can not be less than memory reservation limit, see usage")
+    count = os.cpu_count() or 1
+    if options.cpus is not None and options.cpus != 0 and not 0.01 <= options.cpus <= count:
+        raise UsageError(
+            f"Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+        )
+    if options.workdir and not options.workdir.startswith("/"):
+        raise UsageError(f"the working directory '{options.workdir}' is invalid, it needs to be an absolute path")
+    if options.network not in ("bridge", "default", "host", "none"):
+        raise UsageError(f"network {options.network} not found", "mini network ls shows the networks there are")
+
+
+def read_env_file(path: str, environ: Mapping[str, str]) -> list[str]:
+    """Docker's env-file: one `K=V` or `K` a line, leading blanks trimmed, `#` only at the start a comment, quotes kept."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as e:
+        reason = os.strerror(e.errno or 0).lower() if isinstance(e, OSError) else "it is not UTF-8"
+        raise UsageError(f"open {path}: {reason}") from e
+    found = []
+    for line in text.split("\n"):
+        line = line.lstrip().removesuffix("\r")
+        if not line or line.startswith("#"):
+            continue
+        key, equals, _ = line.partition("=")
+        if not key or " " in key or "\t" in key:
+            raise UsageError(f"poorly formatted environment: variable '{key}' contains whitespaces or is empty")
+        if equals:
+            found.append(line)
+        elif key in environ:
+            found.append(f"{key}={environ[key]}")
+    return found
+
+
+def environment(
+    env: Sequence[str], env_files: Sequence[str], environ: Mapping[str, str], base: Sequence[str] = ()
+) -> list[str]:
+    """`--env-file`, then `-e`, then what of `base` (the image's) neither names: Docker's merge, last one wins."""
+    given = [line for path in env_files for line in read_env_file(path, environ)]
+    for item in env:
+        key, equals, _ = item.partition("=")
+        if not key:
+            raise UsageError(f"invalid environment variable: {item}")
+        if equals:
+            given.append(item)
+        elif key in environ:
+            given.append(f"{key}={environ[key]}")
+    keys = {item.partition("=")[0] for item in given}
+    return given + [item for item in base if item.partition("=")[0] not in keys]
+
+
+def merge_env(first: Sequence[str], then: Sequence[str]) -> list[str]:
+    """`then` over `first`: a variable that is there is replaced in its place, a new one is appended (Docker's order)."""
+    merged: dict[str, str] = {}
+    for item in (*first, *then):
+        merged[item.partition("=")[0]] = item
+    return list(merged.values())
+
+
+def labels(values: Sequence[str], base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`--label K=V` (or `K`) over the image's."""
+    return dict(base or {}) | {k: v for k, _, v in (item.partition("=") for item in values)}
+
+
+def command(options: CreateOptions, image: Mapping[str, Any]) -> tuple[list[str] | None, list[str] | None]:
+    """(Entrypoint, Cmd) as Docker merges them: an `--entrypoint`, even an empty one, discards the image's CMD."""
+    entrypoint: list[str] | None = image.get("Entrypoint")
+    cmd: list[str] | None = list(options.command) or None
+    if options.entrypoint is not None:
+        entrypoint = [options.entrypoint] if options.entrypoint else None
+    elif cmd is None:
+        cmd = image.get("Cmd")
+    return entrypoint, cmd
+
+
+def container_config(
+    options: CreateOptions, image: Mapping[str, Any], container_id: str, environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """Docker's Config object."""
+    entrypoint, cmd = command(options, image)
+    if not entrypoint and not cmd:
+        raise UsageError("No command specified", "give a command after the image's name")
+    if options.network == "host" and options.hostname is None:
+        hostname = os.uname().nodename
+    else:
+        hostname = options.hostname or container_id[:12]
+    config: dict[str, Any] = {
+        "Hostname": hostname,
+        "Domainname": options.domainname or "",
+        "User": options.user if options.user is not None else image.get("User") or "",
+        "AttachStdin": options.interactive and not options.detach,
+        "AttachStdout": not options.detach,
+        "AttachStderr": not options.detach,
+        "Tty": options.tty,
+        "OpenStdin": options.interactive,
+        "StdinOnce": options.interactive and not options.detach,
+        "Env": environment(options.env, options.env_files, environ, image.get("Env") or ()),
+        "Cmd": cmd,
+        "Image": options.image,
+        "Volumes": image.get("Volumes"),
+        "WorkingDir": options.workdir or image.get("WorkingDir") or "",
+        "Entrypoint": entrypoint,
+        "OnBuild": None,
+        "Labels": labels(options.labels, image.get("Labels")),
+    }
+    if ports := image.get("ExposedPorts"):
+        config["ExposedPorts"] = ports
+    if stop_signal := options.stop_signal or image.get("StopSignal"):
+        config["StopSignal"] = stop_signal
+    if options.stop_timeout is not None:
+        config["StopTimeout"] = options.stop_timeout
+    return config
+
+
+def host_config(options: CreateOptions) -> dict[str, Any]:
+    """Docker's HostConfig object."""
+    swap = options.memory_swap if options.memory_swap is not None else 2 * (options.memory or 0)
+    return {
+        "Binds": list(options.volumes) or None,
+        "NetworkMode": "bridge" if options.network == "default" else options.network,
+        "AutoRemove": options.remove,
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "LogConfig": {"Type": "json-file", "Config": {}},
+        "CapAdd": list(options.cap_add) or None,
+        "CapDrop": list(options.cap_drop) or None,
+        "Dns": list(options.dns),
+        "DnsOptions": list(options.dns_options),
+        "DnsSearch": list(options.dns_search),
+        "ExtraHosts": list(options.extra_hosts) or None,
+        "GroupAdd": list(options.group_add) or None,
+        "IpcMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "UsernsMode": "",
+        "CgroupnsMode": "private",
+        "Privileged": options.privileged,
+        "ReadonlyRootfs": options.read_only,
+        "SecurityOpt": list(options.security_opt) or None,
+        "Tmpfs": tmpfs(options.tmpfs) or None,
+        "ShmSize": options.shm_size or DEFAULT_SHM_SIZE,
+        "Sysctls": dict(item.partition("=")[::2] for item in options.sysctls) or None,
+        "Runtime": "mini",
+        "Annotations": labels(options.annotations) or None,
+        "Memory": options.memory or 0,
+        "MemoryReservation": options.memory_reservation or 0,
+        "MemorySwap": swap,
+        "NanoCpus": round((options.cpus or 0) * 1_000_000_000),
+        "CpuShares": options.cpu_shares or 0,
+        "CpusetCpus": options.cpuset_cpus or "",
+        "PidsLimit": options.pids_limit,
+        "OomKillDisable": options.oom_kill_disable,
+        "OomScoreAdj": options.oom_score_adj or 0,
+        "Ulimits": [ulimit(item) for item in options.ulimits] or None,
+    }
+
+
+def tmpfs(values: Sequence[str]) -> dict[str, str]:
+    """`--tmpfs /path[:options]` by destination."""
+    found = {}
+    for value in values:
+        destination, _, rest = value.partition(":")
+        if not destination.startswith("/"):
+            raise UsageError(f"invalid mount path: '{destination}' mount path must be absolute")
+        found[os.path.normpath(destination)] = rest
+    return found
+
+
+ULIMITS = (
+    "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
+).split()
+
+
+def ulimit(value: str) -> dict[str, Any]:
+    """`--ulimit name=soft[:hard]`, -1 for unlimited."""
+    name, equals, numbers = value.partition("=")
+    soft, colon, hard = numbers.partition(":")
+    try:
+        if not equals or name not in ULIMITS:
+            raise ValueError
+        limits = {"Name": name, "Soft": int(soft), "Hard": int(hard) if colon else int(soft)}
+    except ValueError:
+        reason = f"invalid ulimit type: {name}" if equals and name not in ULIMITS else f"invalid ulimit argument: {value}"
+        raise UsageError(reason, f"the form is NAME=SOFT[:HARD], NAME one of {' '.join(ULIMITS)}") from None
+    if limits["Hard"] != -1 and (limits["Soft"] == -1 or limits["Soft"] > limits["Hard"]):
+        raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {limits['Soft']} > {limits['Hard']}")
+    return limits

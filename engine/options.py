@@ -1,0 +1,82 @@
+"""What a user can ask of a container, as plain values: the command line fills these in, `containers` reads them."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+
+class _Options:
+    """Keyword arguments over class-level defaults; an unknown name is a TypeError."""
+
+    def __init__(self, **values: Any) -> None:
+        for name, value in values.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"no option named {name}")
+            setattr(self, name, value)
+
+
+class CreateOptions(_Options):
+    """`mini create` and `mini run`. Sizes in bytes, times in seconds, None for what was not given."""
+
+    image: str = ""
+    command: Sequence[str] = ()
+    name: str | None = None
+    hostname: str | None = None
+    domainname: str | None = None
+    env: Sequence[str] = ()
+    env_files: Sequence[str] = ()
+    user: str | None = None
+    workdir: str | None = None
+    entrypoint: str | None = None
+    interactive: bool = False
+    tty: bool = False
+    detach: bool = False
+    remove: bool = False
+    volumes: Sequence[str] = ()
+    mounts: Sequence[str] = ()
+    tmpfs: Sequence[str] = ()
+    network: str = "bridge"
+    memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
+    cpus: float | None = None
+    cpu_shares: int | None = None
+    cpuset_cpus: str | None = None
+    pids_limit: int | None = None
+    privileged: bool = False
+    read_only: bool = False
+    labels: Sequence[str] = ()
+    cap_add: Sequence[str] = ()
+    cap_drop: Sequence[str] = ()
+    stop_signal: str | None = None
+    stop_timeout: int | None = None
+    shm_size: int | None = None
+    extra_hosts: Sequence[str] = ()
+    dns: Sequence[str] = ()
+    dns_search: Sequence[str] = ()
+    dns_options: Sequence[str] = ()
+    security_opt: Sequence[str] = ()
+    ulimits: Sequence[str] = ()
+    group_add: Sequence[str] = ()
+    sysctls: Sequence[str] = ()
+    oom_score_adj: int | None = None
+    oom_kill_disable: bool = False
+    annotations: Sequence[str] = ()
+    cidfile: str | None = None
+    platform: str | None = None
+
+
+class ExecOptions(_Options):
+    """`mini exec`."""
+
+    interactive: bool = False
+    tty: bool = False
+    detach: bool = False
+    env: Sequence[str] = ()
+    env_files: Sequence[str] = ()
+    user: str | None = None
+    workdir: str | None = None
+    privileged: bool = False

@@ -1,0 +1,248 @@
+"""Container records: one directory a container, replaced file by file, never seen half-written.
+
+    containers/ID/config.json   what was asked for: Docker's inspect object without its State; changes only by rename and update
+    containers/ID/state.json    what became of it: Docker's State object, and what the monitor needs to find again
+    containers/ID/lock          flock: whoever changes the container's life holds it
+    names/NAME                  reserved by exclusive creation; holds the ID
+
+A container exists when its directory has a config.json *and* its name points to it. Creation writes the directory first
+and reserves the name last, removal goes the other way round, so that a SIGKILL at any instant leaves either a whole
+container or rubbish that nobody sees and `collect` removes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from engine import files, host
+from engine.errors import Conflict, NotFound
+from engine.paths import Paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+RUNNING = ("running", "paused", "restarting")
+
+
+def process_start(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (proc_pid_stat(5), field 22), 0 where there is none or a zombie.
+
+    A pid is reused; a pid with its start time and boot id is not.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def new_state() -> dict[str, Any]:
+    """State of a container that was created and never started, with Docker's field names."""
+    return {
+        "Status": "created",
+        "Running": False,
+        "Paused": False,
+        "Restarting": False,
+        "OOMKilled": False,
+        "Dead": False,
+        "Pid": 0,
+        "ExitCode": 0,
+        "Error": "",
+        "StartedAt": "0001-01-01T00:00:00Z",
+        "FinishedAt": "0001-01-01T00:00:00Z",
+    }
+
+
+class Record:
+    """A container on disk. `config` is read once; `state` is read when asked for, since its monitor changes it."""
+
+    __slots__ = ("_config", "directory", "id", "paths")
+
+    def __init__(self, paths: Paths, container_id: str, config: dict[str, Any] | None = None) -> None:
+        self.paths = paths
+        self.id = container_id
+        self.directory = paths.container(container_id)
+        self._config = config
+
+    @property
+    def config(self) -> dict[str, Any]:
+        if self._config is None:
+            try:
+                self._config = files.read_json(f"{self.directory}/config.json")
+            except FileNotFoundError:
+                raise NotFound(f"No such container: {self.id[:12]}") from None
+        return self._config
+
+    @property
+    def name(self) -> str:
+        name: str = self.config["Name"]
+        return name.removeprefix("/")
+
+    def save_config(self) -> None:
+        files.write_json(f"{self.directory}/config.json", self.config, sync=False)
+
+    def load_state(self) -> dict[str, Any]:
+        """The State as last written: not checked against the kernel (`alive` does that)."""
+        try:
+            state: dict[str, Any] = files.read_json(f"{self.directory}/state.json")
+        except FileNotFoundError:
+            return new_state()
+        return state
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Written without a disk flush: after a power loss no container runs, and an old state says no worse."""
+        status = state["Status"]
+        state["Running"] = status in RUNNING
+        state["Paused"] = status == "paused"
+        state["Restarting"] = status == "restarting"
+        files.write_json(f"{self.directory}/state.json", state, sync=False)
+
+    def lock(self, wait: bool = True) -> files.FileLock:
+        """Held while the container is started, stopped, removed or repaired. NotFound once its directory is gone."""
+        if not os.path.isdir(self.directory):
+            raise NotFound(f"No such container: {self.id[:12]}")
+        return files.FileLock(f"{self.directory}/lock", wait=wait)
+
+    @property
+    def log_path(self) -> str:
+        return f"{self.directory}/container.log"
+
+
+def mark_process(state: dict[str, Any], key: str, pid: int) -> None:
+    """Notes a process in the state so that `is_alive` can tell it from a later one with the same pid."""
+    state[key] = pid
+    state[f"{key}Start"] = process_start(pid)
+    state["BootId"] = host.boot_id()
+
+
+def is_alive(state: dict[str, Any], key: str) -> bool:
+    """Whether the process noted under `key` ("Pid", "MonitorPid") still runs."""
+    pid = state.get(key) or 0
+    started = state.get(f"{key}Start") or 0
+    return bool(pid and started and process_start(pid) == started and state.get("BootId") == host.boot_id())
+
+
+def create(paths: Paths, record: Record) -> None:
+    """Makes the container exist: its directory, config and state, then its name. Conflict where the name is taken."""
+    files.make_dirs(paths.containers, 0o700)
+    files.make_dirs(paths.names, 0o700)
+    os.mkdir(record.directory, 0o710)
+    try:
+        record.save_config()
+        record.save_state(new_state())
+        _reserve(paths, record)
+    except BaseException:
+        files.remove_tree(record.directory)
+        raise
+
+
+def _reserve(paths: Paths, record: Record) -> None:
+    path = paths.name(record.name)
+    for _ in range(2):
+        try:
+            return files.create_exclusive(path, record.id.encode())
+        except FileExistsError:
+            holder = _name_holder(paths, record.name)
+            if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
+                break
+            # its container was removed half-way: the name is free, and taken below by one of those who want it
+            files.remove_file(path)
+    holder = _name_holder(paths, record.name) or "?"
+    raise Conflict(
+        f'Conflict. The container name "/{record.name}" is already in use by container "{holder}". '
+        "You have to remove (or rename) that container to be able to reuse that name."
+    )
+
+
+def _name_holder(paths: Paths, name: str) -> str | None:
+    try:
+        return files.read_bytes(paths.name(name)).decode()
+    except OSError:
+        return None
+
+
+def remove(record: Record) -> None:
+    """Makes the container cease to exist; the caller holds its lock and has stopped it. The name goes first."""
+    name = record.name
+    if _name_holder(record.paths, name) == record.id:
+        files.remove_file(record.paths.name(name))
+    files.remove_tree(record.paths.container_run(record.id))
+    files.remove_tree(record.directory)
+
+
+def list_all(paths: Paths) -> list[Record]:
+    """Every container, newest first."""
+    records = []
+    try:
+        names = os.listdir(paths.names)
+    except FileNotFoundError:
+        return []
+    for name in names:
+        holder = None if name.startswith(".") else _name_holder(paths, name)
+        if not holder:
+            continue
+        record = Record(paths, holder)
+        try:
+            if record.name == name:
+                records.append(record)
+        except NotFound:
+            continue
+    records.sort(key=lambda r: r.config["Created"], reverse=True)
+    return records
+
+
+def find(paths: Paths, name: str) -> Record:
+    """By full ID, by name, or by a unique prefix of the ID, in Docker's order. NotFound, or Conflict if ambiguous."""
+    plain = name.removeprefix("/")
+    if "/" not in plain and plain not in ("", ".", ".."):
+        if len(plain) == 64 and os.path.exists(f"{paths.container(plain)}/config.json"):
+            return Record(paths, plain)
+        holder = _name_holder(paths, plain)
+        if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
+            return Record(paths, holder)
+        matches = _by_prefix(paths, plain)
+        if len(matches) == 1:
+            return Record(paths, matches[0])
+        if matches:
+            raise Conflict(f"multiple IDs found with provided prefix: {plain}", "give more characters of the ID")
+    raise NotFound(f"No such container: {name}")
+
+
+def _by_prefix(paths: Paths, prefix: str) -> list[str]:
+    if prefix.strip("0123456789abcdef"):
+        return []
+    try:
+        entries = os.listdir(paths.containers)
+    except FileNotFoundError:
+        return []
+    return [
+        entry
+        for entry in entries
+        if entry.startswith(prefix) and os.path.exists(f"{paths.container(entry)}/config.json")
+    ]
+
+
+def collect(paths: Paths) -> list[str]:
+    """Removes what a killed create or rm left: directories that no name points to, names that point to nothing.
+
+    Returns the IDs of the directories removed. A container that is being created is recognised by its age: a
+    directory younger than a minute is left alone.
+    """
+    import time
+
+    owned = set()
+    for name in os.listdir(paths.names) if os.path.isdir(paths.names) else []:
+        holder = _name_holder(paths, name)
+        if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
+            owned.add(holder)
+        elif not name.startswith(".") or time.time() - os.stat(paths.name(name)).st_mtime > 60:
+            files.remove_file(paths.name(name))
+    removed = []
+    for entry in os.listdir(paths.containers) if os.path.isdir(paths.containers) else []:
+        directory = paths.container(entry)
+        if entry not in owned and time.time() - os.stat(directory).st_mtime > 60:
+            files.remove_tree(directory)
+            removed.append(entry)
+    return removed

@@ -1,0 +1,83 @@
+"""The wire between a monitor and its attached clients.
+
+    client                                monitor
+      │── HELLO {"stdin": true} ─────────────▶│   (a client that connects to attach.sock; the first one is inherited)
+      │◀───────────── STARTED {"Id": …} ──────│   or ERROR {kind, message, hint, …}: the container did not start
+      │◀───────── STDOUT / STDERR bytes ──────│   in the order the container wrote them
+      │── STDIN bytes … STDIN_EOF ───────────▶│
+      │── RESIZE rows, columns ──────────────▶│   terminal only
+      │── SIGNAL number ─────────────────────▶│   for the container's PID 1
+      │◀───────────── EXIT {"code": 0} ───────│   after the last byte of output, and after clean-up
+
+A frame is one byte of type, four of length (big endian), then the payload. A stream socket; either side may vanish at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from engine import errors, files
+from engine.errors import MiniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+HELLO, STDIN, STDIN_EOF, RESIZE, SIGNAL = 1, 2, 3, 4, 5
+STARTED, ERROR, STDOUT, STDERR, EXIT = 16, 17, 18, 19, 20
+
+HEADER = struct.Struct("!BI")
+CHUNK = 65536
+MAX_PAYLOAD = 1 << 20
+
+
+def frame(kind: int, payload: bytes = b"") -> bytes:
+    return HEADER.pack(kind, len(payload)) + payload
+
+
+def json_frame(kind: int, value: Any) -> bytes:
+    return frame(kind, files.dumps(value))
+
+
+def resize_frame(rows: int, columns: int) -> bytes:
+    return frame(RESIZE, struct.pack("!HH", rows, columns))
+
+
+def take_frames(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
+    """Takes every complete frame out of `buffer`. Raises ValueError on a length that no peer of ours sends."""
+    while len(buffer) >= HEADER.size:
+        kind, length = HEADER.unpack_from(buffer)
+        if length > MAX_PAYLOAD:
+            raise ValueError(f"a frame of {length} bytes")
+        end = HEADER.size + length
+        if len(buffer) < end:
+            return
+        payload = bytes(buffer[HEADER.size : end])
+        del buffer[:end]
+        yield kind, payload
+
+
+def send_all(fd: int, data: bytes) -> None:
+    """Writes all of it to a blocking descriptor."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def error_payload(error: MiniError) -> dict[str, Any]:
+    """An error as data that crosses a process boundary without losing what it is."""
+    value: dict[str, Any] = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    if isinstance(error, errors.RuntimeFault):
+        value |= {"step": error.step, "errno": error.errno, "path": error.path}
+    return value
+
+
+def error_from_payload(value: dict[str, Any]) -> MiniError:
+    kind = getattr(errors, value["kind"], MiniError)
+    if issubclass(kind, errors.RuntimeFault):
+        fault: MiniError = kind(value["step"], value["message"], value["errno"], value["path"], value["hint"])
+        return fault
+    error: MiniError = kind(value["message"], value["hint"])
+    return error

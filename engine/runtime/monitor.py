@@ -1,0 +1,376 @@
+"""The monitor's loop: one process a container, which outlives the client that started it.
+
+            ┌──────────── monitor ────────────┐
+  init ◀────┤ stdin pipe / pty master         │◀──── attached clients (attach.py), any number
+  init ────▶│ stdout, stderr pipes / pty      ├────▶ log, then every client
+  init exit │ pidfd                           │
+            └─────────────────────────────────┘
+
+Single-threaded, one poll(2). Output is read only as fast as the slowest attached client takes it (as Docker does), so no byte
+is lost and memory stays bounded; after init's exit everything that is still in the pipes is read to the end.
+"""
+
+from __future__ import annotations
+
+import _socket  # socket adds 3 ms of imports (enum, selectors) to every run, for names that are not needed here
+import fcntl
+import os
+import select
+import signal
+import struct
+import termios
+
+from engine.runtime import attach
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.runtime.logs import LogWriter
+    from engine.runtime.process.launch import InitProcess
+
+_READ = select.POLLIN | select.POLLHUP | select.POLLERR
+# An attached client that is this far behind stops the reading of output until it has caught up to the lower mark.
+_HIGH, _LOW = 1 << 20, 1 << 18
+
+
+class Stdio:
+    """The monitor's ends of the container's standard streams, and the container's own, to be handed to its init.
+
+    With a terminal there are none: the pty's master comes back from init. Closed stdin is /dev/null.
+    """
+
+    def __init__(self, terminal: bool, keep_stdin: bool) -> None:
+        self.stdin = self.stdout = self.stderr = -1
+        self.inner: tuple[int, int, int] | None = None
+        if terminal:
+            return
+        self.stdout, out = os.pipe2(os.O_CLOEXEC)
+        self.stderr, err = os.pipe2(os.O_CLOEXEC)
+        if keep_stdin:
+            source, self.stdin = os.pipe2(os.O_CLOEXEC)
+        else:
+            source = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self.inner = (source, out, err)
+
+    def close_inner(self) -> None:
+        """Once init has them: an end kept open here would never let the other end see EOF."""
+        for fd in self.inner or ():
+            os.close(fd)
+        self.inner = None
+
+
+class _Client:
+    __slots__ = ("fd", "inbox", "outbox", "stdin")
+
+    def __init__(self, fd: int, stdin: bool) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.stdin = stdin
+        self.inbox = bytearray()
+        self.outbox = bytearray()
+
+
+class Monitor:
+    """Carries one container from its start to the last byte of its output.
+
+    `stdin_once`: the container's stdin is closed when the client that feeds it goes (Docker's StdinOnce, `run -i`).
+    """
+
+    def __init__(
+        self,
+        process: InitProcess,
+        stdio: Stdio,
+        log: LogWriter | None,
+        listener: _socket.socket | None,
+        stdin_once: bool,
+    ) -> None:
+        self._process = process
+        self._log = log
+        self._listener = listener
+        self._stdin_once = stdin_once
+        self._terminal = process.console >= 0
+        self._stdin = process.console if self._terminal else stdio.stdin
+        self._feed = bytearray()
+        self._stdin_ending = False
+        self._outputs: dict[int, int] = {}
+        if self._terminal:
+            self._outputs[process.console] = attach.STDOUT
+        else:
+            self._outputs = {stdio.stdout: attach.STDOUT, stdio.stderr: attach.STDERR}
+        self._clients: dict[int, _Client] = {}
+        self._exited = False
+        self._poll = select.poll()
+        for fd in (*self._outputs, self._stdin):
+            if fd >= 0:
+                os.set_blocking(fd, False)
+
+    def add_client(self, fd: int, stdin: bool) -> None:
+        self._clients[fd] = _Client(fd, stdin)
+        self._watch(fd)
+
+    # --- the loop
+
+    def run(self) -> int:
+        """Until init has exited and its output is drained: returns the raw wait status. Attached clients stay connected."""
+        self._poll.register(self._process.pidfd, select.POLLIN)
+        if self._listener:
+            self._poll.register(self._listener.fileno(), select.POLLIN)
+        for fd in self._outputs:
+            self._watch(fd)
+        while not self._exited or self._outputs:
+            for fd, events in self._poll.poll():
+                self._dispatch(fd, events)
+        status = self._process.wait()
+        if self._log:
+            self._log.close()
+        return status
+
+    def finish(self, last: bytes) -> None:
+        """Sends `last` (the EXIT frame) to every client, waits until each has all its bytes or is gone, and closes."""
+        for client in list(self._clients.values()):
+            os.set_blocking(client.fd, True)
+            try:
+                attach.send_all(client.fd, bytes(client.outbox) + last)
+            except OSError:
+                pass
+            os.close(client.fd)
+        self._clients.clear()
+
+    def _dispatch(self, fd: int, events: int) -> None:
+        if fd == self._process.pidfd:
+            self._exited = True
+            self._poll.unregister(fd)
+            self._close_stdin()
+        elif fd in self._clients:
+            self._serve(self._clients[fd], events)
+        elif self._listener and fd == self._listener.fileno():
+            self._accept()
+        else:
+            # a pty's master is both an output and the stdin
+            if fd in self._outputs and events & _READ:
+                self._read_output(fd)
+            if fd == self._stdin and events & (select.POLLOUT | select.POLLERR | select.POLLHUP):
+                self._feed_stdin()
+
+    def _watch(self, fd: int) -> None:
+        """Registers what is wanted of a descriptor now; nothing wanted, nothing registered (POLLHUP would spin)."""
+        wanted = 0
+        if fd in self._clients:
+            client = self._clients[fd]
+            if len(self._feed) < _LOW or not client.stdin:
+                wanted |= select.POLLIN
+            if client.outbox:
+                wanted |= select.POLLOUT
+        else:
+            if fd in self._outputs and not self._held_back():
+                wanted |= select.POLLIN
+            if fd == self._stdin and self._feed:
+                wanted |= select.POLLOUT
+        if wanted:
+            self._poll.register(fd, wanted)
+        else:
+            try:
+                self._poll.unregister(fd)
+            except KeyError:
+                pass
+
+    def _held_back(self) -> bool:
+        return any(len(c.outbox) > _HIGH for c in self._clients.values())
+
+    # --- output
+
+    def _read_output(self, fd: int) -> None:
+        try:
+            data = os.read(fd, attach.CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            # EIO: the last holder of the terminal's other side is gone (pty(7))
+            data = b""
+        if not data:
+            self._poll.unregister(fd)
+            self._outputs.pop(fd)
+            if not self._terminal:
+                os.close(fd)
+            return
+        kind = self._outputs[fd]
+        if self._log:
+            self._log.write("stdout" if kind == attach.STDOUT else "stderr", data)
+        packet = attach.frame(kind, data)
+        for client in list(self._clients.values()):
+            client.outbox += packet
+            self._flush(client)
+        if self._held_back():
+            for output in self._outputs:
+                self._watch(output)
+
+    def _flush(self, client: _Client) -> None:
+        was_held = len(client.outbox) > _HIGH
+        try:
+            while client.outbox:
+                del client.outbox[: os.write(client.fd, client.outbox)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return self._drop(client)
+        self._watch(client.fd)
+        if was_held and not self._held_back():
+            for output in self._outputs:
+                self._watch(output)
+
+    # --- clients
+
+    def _accept(self) -> None:
+        assert self._listener
+        try:
+            fd, _ = self._listener._accept()
+        except OSError:
+            return
+        self.add_client(fd, stdin=False)
+
+    def _drop(self, client: _Client) -> None:
+        if self._clients.pop(client.fd, None) is None:
+            return
+        try:
+            self._poll.unregister(client.fd)
+        except KeyError:
+            pass
+        os.close(client.fd)
+        if client.stdin and self._stdin_once and not self._terminal:
+            self._end_stdin()
+        for output in self._outputs:
+            self._watch(output)
+
+    def _serve(self, client: _Client, events: int) -> None:
+        if events & select.POLLOUT:
+            self._flush(client)
+        if client.fd not in self._clients or not events & _READ:
+            return
+        try:
+            data = os.read(client.fd, attach.CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        client.inbox += data
+        try:
+            for kind, payload in attach.take_frames(client.inbox):
+                self._obey(client, kind, payload)
+        except (ValueError, struct.error):
+            data = b""
+        if not data:
+            self._drop(client)
+
+    def _obey(self, client: _Client, kind: int, payload: bytes) -> None:
+        if kind == attach.HELLO:
+            client.stdin = payload == b'{"stdin":true}'
+        elif kind == attach.STDIN and client.stdin:
+            self._feed += payload
+            self._feed_stdin()
+        elif kind == attach.STDIN_EOF and client.stdin and self._stdin_once:
+            self._end_stdin()
+        elif kind == attach.RESIZE and self._terminal:
+            rows, columns = struct.unpack("!HH", payload)
+            set_size(self._process.console, rows, columns)
+        elif kind == attach.SIGNAL:
+            (number,) = struct.unpack("!B", payload)
+            try:
+                self._process.kill(number)
+            except (ProcessLookupError, ValueError):
+                pass
+
+    # --- the container's stdin
+
+    def _feed_stdin(self) -> None:
+        if self._stdin < 0:
+            self._feed.clear()
+            return
+        was_full = len(self._feed) >= _LOW
+        try:
+            while self._feed:
+                del self._feed[: os.write(self._stdin, self._feed[: attach.CHUNK])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return self._close_stdin()
+        if not self._feed and self._stdin_ending:
+            return self._close_stdin()
+        self._watch(self._stdin)
+        if was_full != (len(self._feed) >= _LOW):
+            self._watch_feeders()
+
+    def _end_stdin(self) -> None:
+        self._stdin_ending = True
+        self._feed_stdin()
+
+    def _close_stdin(self) -> None:
+        self._feed.clear()
+        if self._stdin < 0 or self._terminal:
+            return
+        try:
+            self._poll.unregister(self._stdin)
+        except KeyError:
+            pass
+        os.close(self._stdin)
+        self._stdin = -1
+        self._watch_feeders()
+
+    def _watch_feeders(self) -> None:
+        for client in self._clients.values():
+            if client.stdin:
+                self._watch(client.fd)
+
+
+def set_size(terminal: int, rows: int, columns: int) -> None:
+    """TIOCSWINSZ; the kernel sends SIGWINCH to the foreground process group."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def listen(directory: str) -> _socket.socket:
+    """attach.sock in `directory`, mode 0600. Bound through a descriptor: sun_path holds 107 bytes, a data root may be longer."""
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(f"/proc/self/fd/{handle}/attach.sock")
+        finally:
+            os.umask(mask)
+        listener.listen(64)
+        listener.setblocking(False)
+        return listener
+    finally:
+        os.close(handle)
+
+
+def connect(directory: str) -> _socket.socket:
+    """Connects to the monitor that serves `directory`. OSError where none does."""
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
+        client.connect(f"/proc/self/fd/{handle}/attach.sock")
+        return client
+    finally:
+        os.close(handle)
+
+
+def detach_from_terminal(keep: tuple[int, ...]) -> None:
+    """Makes the calling process a monitor: own session, no terminal, root directory, /dev/null for stdio, no other descriptor.
+
+    A pipe of the client's kept open here would keep `mini run -d | cat` waiting for ever.
+    """
+    os.setsid()
+    os.chdir("/")
+    with open("/proc/self/comm", "w") as comm:
+        comm.write("mini-monitor")
+    os.umask(0o022)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        if fd not in keep:
+            os.dup2(null, fd)
+    low = 3
+    for fd in sorted(k for k in keep if k > 2):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, 65536)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
