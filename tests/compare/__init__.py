@@ -1,0 +1,1 @@
+"""The same command through mini and through Docker."""

@@ -1,0 +1,1 @@
+"""One room each, as root, on the real kernel."""

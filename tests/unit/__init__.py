@@ -1,0 +1,1 @@
+"""No root and no network are needed here."""
