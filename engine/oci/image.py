@@ -93,11 +93,11 @@ class Platform:
     @classmethod
     def from_json(cls, value: Any, where: str) -> Platform:
         table = _mapping(value, where)
-        os, architecture = _text(table, "os", where), _text(table, "architecture", where)
+        os, architecture = _text(table, "os", where, ""), _text(table, "architecture", where, "")
         return cls.normalised(os, architecture, _text(table, "variant", where, ""))
 
     def candidates(self) -> list[Platform]:
-        """What this platform runs, best first: older variants, the 32-bit architecture (containerd `platforms.Only`)."""
+        """What this platform runs, best first: older variants, 32 bits (as containerd's `platforms.Only`)."""
         found = [self]
         number = self.variant.removeprefix("v")
         if self.architecture == "amd64":

@@ -1,0 +1,258 @@
+"""HTTP as a registry client needs it: one session, safe redirects, time-outs, retries, and errors that say what to do.
+
+Differences from plain `requests`, each for a reason:
+- Redirects are followed here, and the Authorization header is dropped at the first hop to another scheme, host or port.
+- No credentials from `.netrc`, no cookies; proxies come from the environment, but loopback is never proxied.
+- `Accept-Encoding: identity`, and bodies are read raw: a decoded body no longer has the digest that was asked for.
+- Certificates are checked against the system's store, as Docker does, where there is one.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import errno
+import ipaddress
+import os
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import requests.adapters
+import requests.utils
+import urllib3.exceptions
+
+from engine.errors import RegistryError, RegistryUnreachable
+
+CONNECT_TIMEOUT = 15.0
+READ_TIMEOUT = 60.0
+MAX_REDIRECTS = 10
+MAX_RETRY_AFTER = 60.0
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
+REDIRECTS = (301, 302, 303, 307, 308)
+
+# What reading a body can raise: urllib3's errors come undressed where `response.raw` is read.
+READ_ERRORS = (urllib3.exceptions.HTTPError, requests.RequestException, OSError)
+
+
+class Interrupted(Exception):
+    """The pull is being given up (Ctrl-C, or another layer failed): the thread that sees this cleans up and ends."""
+
+
+class Transport:
+    """Sends requests; safe to share between threads.
+
+    `attempts` is how often one request is tried, `backoff` the first pause in seconds (doubled each time, with jitter).
+    `stop`, once set, ends pauses and makes further requests raise Interrupted.
+    """
+
+    def __init__(self, environ: Mapping[str, str], attempts: int = 5, backoff: float = 0.5) -> None:
+        self.attempts = attempts
+        self.backoff = backoff
+        self.stop = threading.Event()
+        self._verify = _certificates(environ)
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=16)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str | None = None,
+        data: Mapping[str, str] | None = None,
+        attempts: int | None = None,
+    ) -> requests.Response:
+        """The answer, whatever its status, its body unread; the caller closes it. `response.url` is where it came from.
+
+        Raises RegistryUnreachable where there was none after all attempts, RegistryError for a refused redirect.
+        """
+        limit = attempts or self.attempts
+        for attempt in range(1, limit + 1):
+            try:
+                response = self._follow(method, url, headers, authorization, data)
+            except Transient:
+                if attempt == limit:
+                    raise
+                self.pause(attempt, None)
+                continue
+            if response.status_code not in RETRIED_STATUSES or attempt == limit:
+                return response
+            wait = _retry_after(response.headers.get("Retry-After"))
+            if wait is not None and wait > MAX_RETRY_AFTER:
+                return response
+            response.close()
+            self.pause(attempt, wait)
+        raise AssertionError("unreachable")
+
+    def pause(self, attempt: int, wait: float | None) -> None:
+        """Sleeps before the next attempt: `wait` if the server named one, else an exponential, jittered back-off."""
+        if wait is None:
+            wait = min(self.backoff * 2 ** (attempt - 1), 30.0) * random.uniform(0.5, 1.0)
+        if self.stop.wait(wait):
+            raise Interrupted
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _follow(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        data: Mapping[str, str] | None,
+    ) -> requests.Response:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._once(method, url, headers, authorization, data)
+            target = response.headers.get("Location")
+            if response.status_code not in REDIRECTS or not target or method not in ("GET", "HEAD"):
+                return response
+            response.close()
+            target = urljoin(url, target)
+            check_downgrade(url, target)
+            if origin(target) != origin(url):
+                authorization = None
+            url = target
+        raise RegistryError(f"{origin(url)} redirects more than {MAX_REDIRECTS} times")
+
+    def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        data: Mapping[str, str] | None,
+    ) -> requests.Response:
+        if self.stop.is_set():
+            raise Interrupted
+        sent = {"Accept-Encoding": "identity", "User-Agent": "mini", **headers}
+        if authorization:
+            sent["Authorization"] = authorization
+        host = urlsplit(url).hostname or ""
+        proxies = {} if is_loopback(host) else requests.utils.get_environ_proxies(url)
+        try:
+            return self._session.request(
+                method,
+                url,
+                headers=sent,
+                data=data,
+                proxies=proxies,
+                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                verify=self._verify,
+                allow_redirects=False,
+                stream=True,
+            )
+        except requests.exceptions.InvalidURL as e:
+            raise RegistryError(f"not a usable address: {url}") from e
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
+            raise unreachable(url, e) from e
+
+
+class Transient(RegistryUnreachable):
+    """No answer this time; the same request may succeed in a moment."""
+
+
+def unreachable(url: str, cause: Exception) -> RegistryUnreachable:
+    """The error for a request to `url` that got no (complete) answer, from what `requests` or urllib3 raised."""
+    where = urlsplit(url).netloc.rpartition("@")[2]
+    text = str(cause)
+    if isinstance(cause, requests.exceptions.SSLError) or "SSLError" in text:
+        return _tls_error(where, cause)
+    if isinstance(cause, requests.exceptions.ProxyError):
+        return RegistryUnreachable(f"cannot reach {where}: the proxy does not answer", "check HTTPS_PROXY and NO_PROXY")
+    system = _system_error(cause)
+    if isinstance(system, socket.gaierror):
+        hint = "check the name, the network and the DNS; a mirror can be set with MINI_REGISTRY_MIRRORS"
+        return RegistryUnreachable(f"cannot reach {where}: the name does not resolve", hint)
+    if isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)) or isinstance(system, TimeoutError):
+        return Transient(f"no answer from {where} in time", "check the network, or try again")
+    if system is not None and system.errno == errno.ECONNREFUSED:
+        hint = "is the registry running, and is the port right?"
+        return RegistryUnreachable(f"cannot reach {where}: connection refused", hint)
+    reason = os.strerror(system.errno) if system is not None and system.errno else "the connection broke off"
+    return Transient(f"cannot reach {where}: {reason.lower()}", "check the network, or try again")
+
+
+def _tls_error(where: str, cause: Exception) -> RegistryUnreachable:
+    text = str(cause)
+    if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "record layer failure" in text:
+        hint = f"if that is intended: MINI_REGISTRY_MIRRORS={where}=http://{where}"
+        return RegistryUnreachable(f"{where} does not speak https, and plain http is used for loopback only", hint)
+    system = _system_error(cause, ssl.SSLError)
+    reason = getattr(system, "verify_message", "") or getattr(system, "reason", "") or "handshake failed"
+    hint = "add its certificate authority to the system's store, or name a bundle in SSL_CERT_FILE"
+    return RegistryUnreachable(f"cannot trust {where}: TLS: {reason}", hint)
+
+
+def origin(url: str) -> str:
+    """`scheme://host:port`, normalised: two addresses may share credentials only where this is equal."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    except ValueError as e:
+        raise RegistryError(f"not a usable address: {url}") from e
+    host = (parts.hostname or "").lower()
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host (no port, no brackets) is this machine by its very name: localhost, 127.0.0.0/8, ::1."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_downgrade(source: str, target: str) -> None:
+    """Raises RegistryError where https would be answered by something else."""
+    scheme = urlsplit(target).scheme
+    if scheme not in ("https", "http") or (scheme == "http" and urlsplit(source).scheme == "https"):
+        raise RegistryError(f"{origin(source)} redirects to {scheme or 'nothing'}, which is refused")
+
+
+def _certificates(environ: Mapping[str, str]) -> bool | str:
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if environ.get(name):
+            return environ[name]
+    system = ssl.get_default_verify_paths().openssl_cafile
+    return next((p for p in (system, "/etc/ssl/certs/ca-certificates.crt") if p and os.path.exists(p)), True)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header, which is a number or a date (RFC 9110 10.2.3); None where it tells nothing."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _system_error(cause: BaseException, kind: type[OSError] = OSError) -> OSError | None:
+    """The operating system's error at the bottom of what `requests` and urllib3 wrapped it in."""
+    seen: set[int] = set()
+    pending: list[object] = [cause]
+    found = None
+    while pending:
+        e = pending.pop()
+        if not isinstance(e, BaseException) or id(e) in seen:
+            continue
+        seen.add(id(e))
+        if isinstance(e, kind) and not isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
+            found = e
+        pending += [e.__cause__, e.__context__, getattr(e, "reason", None), *e.args]
+    return found
