@@ -45,8 +45,8 @@ class User:
 def read_root_file(root_fd: int, path: str, limit: int = MAX_FILE) -> bytes:
     """The content of a small regular file inside the root at `root_fd`; empty where there is none.
 
-    Every symlink is resolved as if `root_fd` were `/` (openat2(2)). Raises RuntimeFault where it is not a regular file, or
-    is larger than `limit` bytes. It is looked at through O_PATH before it is opened: opening a device node acts on it.
+    Every symlink is resolved as if `root_fd` were `/` (openat2(2)). Raises RuntimeFault where it is not a regular file
+    or larger than `limit` bytes. It is looked at through O_PATH before it is opened: opening a device node acts on it.
     """
     try:
         seen = linux.openat2(root_fd, path, linux.O_PATH, resolve=linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS)
