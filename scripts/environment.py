@@ -73,7 +73,7 @@ def _installed(venv: str) -> set[str] | None:
     except FileNotFoundError:
         return None
     # The interpreter that it was made with may be gone, or now be another minor version, which sees no packages.
-    probe = [_python(venv), "-I", "-c", "import typer"]
+    probe = [_python(venv), "-I", "-c", "import pip"]
     try:
         works = subprocess.run(probe, capture_output=True, stdin=subprocess.DEVNULL)
     except OSError:
@@ -103,7 +103,8 @@ def _install_venv_module() -> None:
 
 def _install(venv: str, requirements: list[str]) -> None:
     pip = [_python(venv), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    _run([*pip, "install", "--quiet", *requirements], "installing mini's dependencies")
+    if requirements:
+        _run([*pip, "install", "--quiet", *requirements], "installing mini's dependencies")
 
 
 def _stamp(venv: str, installed: set[str], time: int) -> None:

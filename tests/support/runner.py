@@ -1,0 +1,159 @@
+"""`./mini` as a subprocess, with all that has a name on the host set apart: data root, bridge, subnet, cgroups."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+from tests.support import leaks
+from tests.support.requirements import CHECKOUT
+from tests.support.terminal import Terminal
+
+PROGRAM = os.path.join(CHECKOUT, "mini")
+_subnets = itertools.count(1)
+
+
+class Failed(AssertionError):
+    """A command that should have succeeded has not; the message shows all that it said."""
+
+
+class Result:
+    """What a command said and how it ended. `out` is stdout without its last line feed, `lines` its lines."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.args: list[str] = done.args
+        self.code = done.returncode
+        self.stdout, self.stderr = done.stdout, done.stderr
+        self.out = done.stdout.removesuffix("\n")
+        self.lines = done.stdout.splitlines()
+
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+    def __repr__(self) -> str:
+        command = " ".join(self.args[1:])
+        return f"mini {command}: exit code {self.code}\nstdout:\n{self.stdout}\nstderr:\n{self.stderr}"
+
+
+class Mini:
+    """One data root and what belongs to it. `close` removes all of it, and asserts that nothing is left."""
+
+    def __init__(self, environ: dict[str, str] | None = None, root: str | None = None) -> None:
+        token = secrets.token_hex(3)
+        # Short: a unix socket's path, which a container has below the root, ends at 108 bytes (unix(7)).
+        self.root = root or tempfile.mkdtemp(prefix="m", dir="/tmp")
+        self.bridge = f"mt{token}"
+        self.subnet = f"10.213.{next(_subnets) % 256}.0/24"
+        self.cgroup_parent = f"/mini-test-{token}"
+        self.environ = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("MINI_", "DOCKER_"))},
+            "MINI_ROOT": self.root,
+            "MINI_BRIDGE": self.bridge,
+            "MINI_SUBNET": self.subnet,
+            "MINI_CGROUP_PARENT": self.cgroup_parent,
+            **(environ or {}),
+        }
+
+    def run(
+        self,
+        *args: str,
+        input: str | bytes | None = None,
+        env: dict[str, str] | None = None,
+        timeout: float = 60,
+        check: bool = True,
+        cwd: str | None = None,
+    ) -> Result:
+        """Raises Failed on another exit code than 0 if `check`, subprocess.TimeoutExpired after `timeout` seconds."""
+        text = input.decode("utf-8", "surrogateescape") if isinstance(input, bytes) else input
+        done = subprocess.run(
+            [PROGRAM, *args],
+            env={**self.environ, **(env or {})},
+            cwd=cwd,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            **({"stdin": subprocess.DEVNULL} if text is None else {"input": text}),
+        )
+        result = Result(done)
+        if check and result.code != 0:
+            raise Failed(repr(result))
+        return result
+
+    def start(self, *args: str, **options: Any) -> subprocess.Popen[str]:
+        """The command running, its stdin, stdout and stderr as pipes of text."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([PROGRAM, *args], env=self.environ, text=True, **{**pipes, **options})
+
+    def terminal(self, *args: str, rows: int = 24, columns: int = 80) -> Terminal:
+        """The command running on a terminal of its own."""
+        return Terminal([PROGRAM, *args], {**self.environ, "TERM": "xterm"}, rows, columns)
+
+    def detached(self, *args: str) -> str:
+        """`run -d` with these arguments; the container's full ID."""
+        return self.run("run", "-d", *args).out
+
+    def inspect(self, name: str) -> Any:
+        """The one object that `mini inspect NAME` describes."""
+        (found,) = self.run("inspect", name).json()
+        return found
+
+    def address(self, container: str) -> str:
+        """Its IPv4 address on the bridge."""
+        address: str = self.inspect(container)["NetworkSettings"]["IPAddress"]
+        return address
+
+    def cgroup_path(self, controller: str, container_id: str) -> str:
+        """The container's directory in the hierarchy that has the controller: the one with its ID below the parent."""
+        for hierarchy in leaks.hierarchies():
+            if controller not in hierarchy.controllers:
+                continue
+            for path in leaks.directories(hierarchy.path + self.cgroup_parent):
+                if container_id in os.path.basename(path):
+                    return path
+        raise AssertionError(f"no cgroup of {container_id} with the controller {controller}")
+
+    # what is left
+
+    def remove_containers(self) -> None:
+        containers = self.run("ps", "-aq", "--no-trunc").lines
+        if containers:
+            self.run("rm", "-f", "-v", *containers)
+
+    def remove_volumes(self) -> None:
+        volumes = self.run("volume", "ls", "-q").lines
+        if volumes:
+            self.run("volume", "rm", *volumes)
+
+    def remove_images(self) -> None:
+        images = sorted(set(self.run("images", "-aq", "--no-trunc").lines))
+        if images:
+            self.run("rmi", "-f", *images)
+
+    def assert_nothing_left(self, images_too: bool = False) -> None:
+        """No container: so no process, cgroup, link but the bridge, or mount but (unless `images_too`) those of images.
+
+        Waits up to five seconds, since a monitor ends after the client that it answered.
+        """
+        deadline = time.monotonic() + 5
+        while left := leaks.find(self, images_too):
+            if time.monotonic() > deadline:
+                raise AssertionError("left on the host:\n  " + "\n  ".join(left))
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        try:
+            self.remove_containers()
+            self.remove_volumes()
+            self.remove_images()
+            self.assert_nothing_left(images_too=True)
+        finally:
+            leaks.sweep(self)
+            shutil.rmtree(self.root, ignore_errors=True)
