@@ -35,6 +35,7 @@ _OLD_NUMBERS = {
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
     "fstatfs": (138, 44),
+    "bpf": (321, 280),
 }
 _NUMBERS = {name: pair[_MACHINE == "aarch64"] for name, pair in _OLD_NUMBERS.items()} | {
     "open_tree": 428,
@@ -74,15 +75,19 @@ RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RE
 O_PATH = getattr(os, "O_PATH", 0o10000000)
 
 # prctl(2)
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 4, 8, 15
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 3, 4, 8, 15
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 23, 24, 36, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 SECCOMP_SET_MODE_FILTER = 1
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
+# bpf(2)
+BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI = 15, 6, 2
+
 # statfs(2) f_type
 PROC_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC = 0x9FA0, 0x63677270, 0x27E0EB
 OVERLAYFS_SUPER_MAGIC, EROFS_SUPER_MAGIC, TMPFS_MAGIC = 0x794C7630, 0xE0F5E1E2, 0x01021994
+DEVPTS_SUPER_MAGIC, PIPEFS_MAGIC = 0x1CD1, 0x50495045
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -279,8 +284,8 @@ def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
     return _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(_SockFprog(len(program) // 8, program)))
 
 
-def keyctl_join_session_keyring(name: str) -> None:
-    """keyctl(2): a new session keyring, so that the container does not hold its caller's keys."""
+def keyctl_join_session_keyring(name: str | None = None) -> None:
+    """keyctl(2): a new session keyring, so that the container does not hold its caller's keys. None: one without a name."""
     _call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, _bytes(name), path=name)
 
 
@@ -298,3 +303,47 @@ def ioprio_set(which: int, who: int, ioprio: int) -> None:
 
 def personality(persona: int) -> int:
     return _call("personality", persona)
+
+
+# --- bpf -----------------------------------------------------------------------------------------------------------
+
+_BPF_PROG_LOAD, _BPF_PROG_ATTACH, _BPF_PROG_DETACH, _BPF_PROG_GET_FD_BY_ID, _BPF_PROG_QUERY = 5, 8, 9, 13, 16
+
+
+def _bpf(command: int, *words: int) -> tuple[int, tuple[int, ...]]:
+    """bpf(2) with a union bpf_attr of 32-bit `words`; also returns them as the kernel left them."""
+    attr = (ctypes.c_uint32 * len(words))(*words)
+    return _call("bpf", command, ctypes.byref(attr), ctypes.sizeof(attr)), tuple(attr)
+
+
+def _halves(pointer: Any) -> tuple[int, int]:
+    address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
+    return address & 0xFFFFFFFF, address >> 32
+
+
+def bpf_prog_load(kind: int, program: bytes) -> int:
+    """BPF_PROG_LOAD of `program` (struct bpf_insn, 8 bytes each) as type `kind`. The caller closes the descriptor."""
+    code, license_name = ctypes.create_string_buffer(program), ctypes.create_string_buffer(b"Apache-2.0")
+    return _bpf(_BPF_PROG_LOAD, kind, len(program) // 8, *_halves(code), *_halves(license_name))[0]
+
+
+def bpf_prog_attach(target: int, program: int, kind: int, flags: int) -> None:
+    """BPF_PROG_ATTACH of `program` to the cgroup open at `target`."""
+    _bpf(_BPF_PROG_ATTACH, target, program, kind, flags)
+
+
+def bpf_prog_detach(target: int, program: int, kind: int) -> None:
+    """BPF_PROG_DETACH of `program` from the cgroup open at `target`."""
+    _bpf(_BPF_PROG_DETACH, target, program, kind)
+
+
+def bpf_prog_query(target: int, kind: int) -> list[int]:
+    """BPF_PROG_QUERY: ids of the programs attached to the cgroup open at `target` itself, 64 at most."""
+    ids = (ctypes.c_uint32 * 64)()
+    count = _bpf(_BPF_PROG_QUERY, target, kind, 0, 0, *_halves(ids), len(ids), 0)[1][6]
+    return list(ids[:count])
+
+
+def bpf_prog_get_fd_by_id(identifier: int) -> int:
+    """BPF_PROG_GET_FD_BY_ID. The caller closes the descriptor."""
+    return _bpf(_BPF_PROG_GET_FD_BY_ID, identifier)[0]

@@ -1,0 +1,97 @@
+"""devices on v2: no files, but an eBPF program that the kernel asks at every open and mknod of a device node.
+
+The program gets struct bpf_cgroup_dev_ctx {u32 access_type; u32 major; u32 minor} (linux/bpf.h), with `access_type` =
+the accesses wanted << 16 | the type, and returns 1 to allow or 0 to refuse. Linux 4.15, CONFIG_CGROUP_BPF.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from engine import linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.runtime.cgroups.devices import DeviceList
+
+_TYPES = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_DEV_CHAR
+_ACCESS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_MKNOD, _READ, _WRITE
+
+# eBPF opcodes (Documentation/bpf/standardization/instruction-set.rst) and the registers used
+_LOAD_WORD, _MOVE, _MOVE_CONSTANT, _AND, _SHIFT_RIGHT = 0x61, 0xBC, 0xB4, 0x54, 0x74
+_JUMP_NOT_EQUAL, _JUMP_EQUAL, _EXIT = 0x56, 0x16, 0x95
+_RESULT, _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR, _SCRATCH = 0, 1, 2, 3, 4, 5, 6
+
+
+def program(devices: DeviceList) -> bytes:
+    """The eBPF program (struct bpf_insn, 8 bytes each) that answers as `devices` says.
+
+    An exception from "deny all" allows when it holds every access wanted; one from "allow all" refuses when it holds
+    any: what the devices controller of v1 does (match_exception and match_exception_partial in
+    security/device_cgroup.c).
+    """
+    code = [
+        _instruction(_LOAD_WORD, _TYPE, _CONTEXT, 0),
+        _instruction(_MOVE, _WANTED, _TYPE),
+        _instruction(_AND, _TYPE, constant=0xFFFF),
+        _instruction(_SHIFT_RIGHT, _WANTED, constant=16),
+        _instruction(_LOAD_WORD, _MAJOR, _CONTEXT, 4),
+        _instruction(_LOAD_WORD, _MINOR, _CONTEXT, 8),
+    ]
+    for (kind, major, minor), access in devices.exceptions.items():
+        code += _exception(devices.default_allow, _TYPES[kind], major, minor, sum(_ACCESS[c] for c in access))
+    code += _answer(devices.default_allow)
+    return b"".join(code)
+
+
+def _exception(default_allow: bool, kind: int, major: int | None, minor: int | None, access: int) -> list[bytes]:
+    """One block: tests that jump past its end where they fail, then the answer."""
+    tests: list[tuple[int, int, int]] = [(_JUMP_NOT_EQUAL, _TYPE, kind)]
+    masked: list[bytes] = []
+    if access != 7:
+        wanted = access if default_allow else 7 & ~access
+        masked = [_instruction(_MOVE, _SCRATCH, _WANTED), _instruction(_AND, _SCRATCH, constant=wanted)]
+        tests.append((_JUMP_EQUAL if default_allow else _JUMP_NOT_EQUAL, _SCRATCH, 0))
+    tests += [(_JUMP_NOT_EQUAL, r, n) for r, n in ((_MAJOR, major), (_MINOR, minor)) if n is not None]
+    answer = _answer(not default_allow)
+    return (
+        masked
+        + [
+            _instruction(opcode, register, offset=len(tests) - position - 1 + len(answer), constant=value)
+            for position, (opcode, register, value) in enumerate(tests)
+        ]
+        + answer
+    )
+
+
+def _answer(allow: bool) -> list[bytes]:
+    return [_instruction(_MOVE_CONSTANT, _RESULT, constant=int(allow)), _instruction(_EXIT)]
+
+
+def _instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, constant: int = 0) -> bytes:
+    return struct.pack("<BBhi", opcode, source << 4 | destination, offset, constant)
+
+
+def attach(directory: str, devices: DeviceList) -> None:
+    """Loads the program and attaches it to the cgroup at `directory`, in place of one attached here before.
+
+    It stays attached until the cgroup is removed. BPF_F_ALLOW_MULTI: programs of the cgroups above and below are
+    asked too, and all must allow, so that a container cannot widen its own list. Raises OSError.
+    """
+    cgroup = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    loaded = -1
+    try:
+        before = linux.bpf_prog_query(cgroup, linux.BPF_CGROUP_DEVICE)
+        loaded = linux.bpf_prog_load(linux.BPF_PROG_TYPE_CGROUP_DEVICE, program(devices))
+        linux.bpf_prog_attach(cgroup, loaded, linux.BPF_CGROUP_DEVICE, linux.BPF_F_ALLOW_MULTI)
+        for identifier in before:
+            old = linux.bpf_prog_get_fd_by_id(identifier)
+            try:
+                linux.bpf_prog_detach(cgroup, old, linux.BPF_CGROUP_DEVICE)
+            finally:
+                os.close(old)
+    finally:
+        os.close(cgroup)
+        if loaded >= 0:
+            os.close(loaded)

@@ -1,0 +1,54 @@
+"""memory: a limit, protection from reclaim, and swap by itself. Documentation/admin-guide/cgroup-v2.rst, "Memory"."""
+
+from __future__ import annotations
+
+from engine.errors import Unsupported, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> list[tuple[str, str]]:
+    """`memory.limit`, `reservation`, `swap`, `checkBeforeUpdate`. OCI's `swap` is memory plus swap; v2 limits swap
+    alone.
+
+    Raises Unsupported for `swappiness` and `disableOOMKiller`, which v2 does not have, and for a swap limit where the
+    kernel does not account swap (except Docker's default, twice the limit, and "no limit").
+    """
+    memory = resources.get("memory", {})
+    if memory.get("disableOOMKiller"):
+        raise Unsupported("cgroup v2 cannot disable the OOM killer")
+    if memory.get("swappiness") is not None:
+        raise Unsupported("cgroup v2 has no swappiness of its own for a container")
+    limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
+    if memory.get("checkBeforeUpdate") and limit > 0 and int(read("memory.current") or 0) > limit:
+        raise UsageError(f"the memory limit {limit} is below what is in use ({read('memory.current')})")
+    plan = []
+    if swap or limit < 0:
+        plan += _swap(limit, swap or -1, read)
+    if limit:
+        plan.append(("memory.max", _text(limit)))
+    if memory.get("reservation"):
+        plan.append(("memory.low", _text(memory["reservation"])))
+    return plan
+
+
+def _swap(limit: int, swap: int, read: Callable[[str], str | None]) -> list[tuple[str, str]]:
+    if swap > 0:
+        if limit <= 0:
+            raise UsageError("a limit of memory plus swap needs a limit of memory")
+        if swap < limit:
+            raise UsageError(f"the limit of memory plus swap ({swap}) is below the limit of memory ({limit})")
+    if read("memory.swap.max") is None:
+        if swap in (-1, limit, 2 * limit):
+            return []
+        raise Unsupported(
+            "this kernel does not limit swap for cgroups", "boot it with swapaccount=1, or leave --memory-swap out"
+        )
+    return [("memory.swap.max", str(swap - limit) if swap > 0 else "max")]
+
+
+def _text(value: int) -> str:
+    return str(value) if value > 0 else "max"
