@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _store_error(e: OSError, what: str, path: str) -> StoreError:
+def store_error(e: OSError, what: str, path: str) -> StoreError:
+    """The StoreError for `e`, with the way out where there is one: "cannot `what` `path`: no space left on device"."""
     hints = {
         errno.EACCES: "run mini as root, or choose another data root with --root DIR",
         errno.EPERM: "run mini as root, or choose another data root with --root DIR",
@@ -41,7 +42,7 @@ def make_dirs(path: str, mode: int = 0o755) -> None:
     try:
         os.makedirs(path, mode, exist_ok=True)
     except OSError as e:
-        raise _store_error(e, "create the directory", path) from e
+        raise store_error(e, "create the directory", path) from e
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -> None:
@@ -65,7 +66,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -
             sync_dir(os.path.dirname(path))
     except OSError as e:
         remove_file(temporary)
-        raise _store_error(e, "write", path) from e
+        raise store_error(e, "write", path) from e
 
 
 def sync_dir(path: str) -> None:
@@ -106,7 +107,7 @@ def read_json(path: str) -> Any:
     except ValueError as e:
         raise StoreError(f"{path} is damaged: {e}") from e
     except OSError as e:
-        raise _store_error(e, "read", path) from e
+        raise store_error(e, "read", path) from e
 
 
 def create_exclusive(path: str, data: bytes, mode: int = 0o644) -> None:
@@ -161,7 +162,7 @@ class FileLock:
             make_dirs(os.path.dirname(self.path), 0o700)
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
-            raise _store_error(e, "lock", self.path) from e
+            raise store_error(e, "lock", self.path) from e
         try:
             fcntl.flock(self._fd, self._operation)
         except BlockingIOError:
