@@ -1,0 +1,188 @@
+"""A container on a network: a veth pair, one end at the bridge, the other the container's eth0.
+
+One message makes the pair: names, MAC, MTU, the host's end up and at the bridge, the peer born inside the container's
+network namespace (down: veth_open refuses while the pair is not complete). A netlink socket opened inside that namespace
+(setns(2) there and back; a socket stays where it was made) then brings up lo and eth0 and sets address and route.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from engine import linux
+from engine.errors import Conflict, RuntimeFault, Unsupported
+from engine.runtime.network import netlink
+from engine.runtime.network.ipam import Subnet
+from engine.runtime.network.model import Endpoint
+from engine.runtime.network.netlink import Change, Netlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.runtime.network.model import Network
+    from engine.runtime.network.netlink import Log
+
+_LO_INDEX = 1  # the kernel makes it first in every namespace
+_IPV6_DEFAULT = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
+
+
+def attach(
+    network: Network,
+    pid: int,
+    address: str,
+    mac: str | None,
+    host_ifname: str,
+    container_ifname: str = "eth0",
+    log: Log | None = None,
+) -> Endpoint:
+    """Connects the network namespace of `pid` to the network's bridge, which `bridge.ensure` made ready.
+
+    `mac` None: Docker's, from the address. A pair of that name at the same bridge is one of this container's former life,
+    whose namespace the kernel is still taking down: it is replaced. When this raises, no interface is left behind. The
+    calling thread visits the other namespace. Raises Conflict (`host_ifname` is another's), Unsupported, RuntimeFault.
+    """
+    mac = mac or mac_of(address)
+    subnet = Subnet(network.subnet)
+    try:
+        with Netlink() as outside, _inside(pid, log) as inside:
+            master = netlink.link_index(outside, network.bridge)
+            _make_pair(
+                outside, master, _veth(network, master, pid, mac, host_ifname, container_ifname), host_ifname, log
+            )
+            try:
+                _configure(inside, subnet, network.gateway, address, container_ifname, log)
+            except OSError:
+                outside.apply([netlink.delete_link(host_ifname)])
+                raise
+    except OSError as e:
+        raise _failure(network, host_ifname, e) from e
+    return Endpoint(
+        network.name,
+        network.id,
+        os.urandom(32).hex(),
+        address,
+        subnet.prefix,
+        network.gateway,
+        mac,
+        container_ifname,
+        host_ifname,
+    )
+
+
+def host_ifname(container_id: str) -> str:
+    """The host's end for a container: 44 bits of its ID, all that fits into an interface's name."""
+    return "veth" + container_id[:11]
+
+
+def detach(host_ifname: str, log: Log | None = None) -> None:
+    """Deletes the pair by the host's end; nothing happens where it is gone (it dies with the container's namespace)."""
+    with Netlink() as outside:
+        outside.apply([netlink.delete_link(host_ifname)], log)
+
+
+def loopback_up(pid: int, log: Log | None = None) -> None:
+    """Brings up lo in the network namespace of `pid`: all that `--network none` has. Raises RuntimeFault."""
+    try:
+        with _inside(pid, log) as inside:
+            inside.apply([netlink.link_up(_LO_INDEX, "lo")], log)
+    except OSError as e:
+        raise RuntimeFault("network", f"cannot bring up lo of process {pid}: {e.strerror}", e.errno or 0) from e
+
+
+def mac_of(address: str) -> str:
+    """Docker's MAC for an address: 02:42 (locally administered) and the four bytes of the IP."""
+    return "02:42:" + netlink.inet(address).hex(":")
+
+
+def _inside(pid: int, log: Log | None) -> Netlink:
+    """A netlink socket in the network namespace of `pid`, where new interfaces get no IPv6: the network has none.
+
+    Without that, eth0 would take a router advertisement from its neighbours (CVE-2020-13401).
+    """
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            linux.setns(theirs, linux.CLONE_NEWNET)
+        finally:
+            os.close(theirs)
+        try:
+            if log:
+                log(f"nsenter --net --target {pid}")
+                log("sysctl -w net.ipv6.conf.default.disable_ipv6=1")
+            _write_if_present(_IPV6_DEFAULT, b"1")
+            return Netlink()
+        finally:
+            linux.setns(own, linux.CLONE_NEWNET)
+    finally:
+        os.close(own)
+
+
+def _write_if_present(path: str, value: bytes) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a kernel without IPv6
+        return
+    try:
+        os.write(fd, value)
+    finally:
+        os.close(fd)
+
+
+def _veth(network: Network, master: int, pid: int, mac: str, host: str, container: str) -> Change:
+    peer = b"".join(
+        (
+            netlink.ifinfo(),
+            netlink.string(netlink.IFLA_IFNAME, container),
+            netlink.attribute(netlink.IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))),
+            netlink.u32(netlink.IFLA_MTU, network.mtu),
+            netlink.u32(netlink.IFLA_NET_NS_PID, pid),
+        )
+    )
+    kind = netlink.nested(
+        netlink.IFLA_LINKINFO,
+        netlink.string(netlink.IFLA_INFO_KIND, "veth"),
+        netlink.nested(netlink.IFLA_INFO_DATA, netlink.nested(netlink.VETH_INFO_PEER, peer)),
+    )
+    body = netlink.ifinfo(flags=netlink.IFF_UP, change=netlink.IFF_UP)
+    body += netlink.string(netlink.IFLA_IFNAME, host) + netlink.u32(netlink.IFLA_MTU, network.mtu)
+    body += netlink.u32(netlink.IFLA_MASTER, master) + kind
+    command = (
+        f"ip link add {host} mtu {network.mtu} master {network.bridge} up type veth "
+        f"peer name {container} address {mac} mtu {network.mtu} netns {pid}"
+    )
+    return Change(netlink.RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body, command)
+
+
+def _make_pair(outside: Netlink, master: int, pair: Change, host: str, log: Log | None) -> None:
+    try:
+        outside.apply([pair], log)
+    except OSError as e:
+        if e.errno != errno.EEXIST or netlink.link_master(outside, host) not in (master, None):
+            raise
+        outside.apply([netlink.delete_link(host), pair], log)
+
+
+def _configure(inside: Netlink, subnet: Subnet, gateway: str, address: str, name: str, log: Log | None) -> None:
+    index = netlink.link_index(inside, name)
+    changes = [
+        netlink.link_up(_LO_INDEX, "lo"),
+        netlink.add_address(index, name, address, subnet.prefix, subnet.broadcast),
+        netlink.link_up(index, name),
+        netlink.add_default_route(index, name, gateway),
+    ]
+    inside.apply(changes, log)
+
+
+def _failure(network: Network, host_ifname: str, e: OSError) -> Exception:
+    reason = e.strerror or os.strerror(e.errno or 0)
+    if e.errno == errno.EEXIST:
+        return Conflict(f"cannot make the interface {host_ifname}: {reason}", f"ip link delete {host_ifname}")
+    if e.errno == errno.EPERM:
+        return Unsupported("connecting a container to a network needs root (CAP_NET_ADMIN)", "run mini as root")
+    if e.errno == errno.EOPNOTSUPP:
+        return Unsupported(f"this kernel has no veth interfaces: {reason}", "load its module: modprobe veth")
+    during = f" (`{e.filename}`)" if e.filename else ""
+    return RuntimeFault(
+        "network", f"cannot connect to network {network.name} by {network.bridge}: {reason}{during}", e.errno or 0
+    )

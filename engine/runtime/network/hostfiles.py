@@ -1,0 +1,121 @@
+"""The texts of a container's /etc/hosts and /etc/resolv.conf, as Docker lays them out."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOST_GATEWAY = "host-gateway"
+
+_LOCALHOST = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+_PUBLIC_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
+_SYSTEMD_STUB = "127.0.0.53"
+
+
+def hosts(
+    hostname: str,
+    address: str | None,
+    extra_hosts: Sequence[str] = (),
+    gateway: str | None = None,
+    base: str | None = None,
+) -> str:
+    """The text of /etc/hosts. `address` None: no network of its own, so no line for itself.
+
+    `extra_hosts` are `NAME:IP` (`--add-host`); the IP `host-gateway` stands for `gateway`. `base` is the text to begin
+    with instead of the usual: the host's own file under `--network host`.
+    """
+    text = _LOCALHOST if base is None else base
+    for entry in extra_hosts:
+        name, _, ip = entry.partition(":")
+        text += f"{gateway if ip == HOST_GATEWAY and gateway else ip}\t{name}\n"
+    if address:
+        short, dot, _ = hostname.partition(".")
+        text += f"{address}\t{hostname}{' ' + short if dot else ''}\n"
+    return text
+
+
+def host_resolv_conf(path: str = "/etc/resolv.conf", systemd: str = "/run/systemd/resolve/resolv.conf") -> str:
+    """The host's resolver configuration; empty where it has none.
+
+    Where its only nameserver is the stub of systemd-resolved, on a loopback address that a container does not reach:
+    the file in which that names the real ones.
+    """
+    text = _read(path)
+    if nameservers(text) == [_SYSTEMD_STUB]:
+        return _read(systemd) or text
+    return text
+
+
+def resolv_conf(
+    host_text: str,
+    mode: str,
+    dns: Sequence[str] = (),
+    search: Sequence[str] = (),
+    options: Sequence[str] = (),
+) -> str:
+    """The text of /etc/resolv.conf for a container on a network of driver `mode`.
+
+    Driver host: the host's, verbatim. Otherwise without nameservers on loopback, which are the host's own; where none
+    is left, public ones. `dns`, `search`, `options` replace the host's one by one; a search of "." means none.
+    """
+    if dns or search or options:
+        return _build(host_text, mode, dns, search, options)
+    if mode == "host":
+        return host_text
+    kept = "".join(line for line in host_text.splitlines(keepends=True) if not _is_local(line))
+    if not nameservers(kept):
+        kept += "\n" + "\n".join(f"nameserver {ip}" for ip in _PUBLIC_NAMESERVERS) + "\n"
+    return kept
+
+
+def nameservers(text: str) -> list[str]:
+    """The addresses of resolv.conf(5)'s nameserver lines."""
+    return [words[1] for words in map(str.split, text.splitlines()) if len(words) > 1 and words[0] == "nameserver"]
+
+
+def _build(host_text: str, mode: str, dns: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
+    if not dns:
+        own = nameservers(host_text)
+        dns = own if mode == "host" else [ip for ip in own if not _loopback(ip)] or _PUBLIC_NAMESERVERS
+    search = search or _last(host_text, ("search", "domain"))
+    options = options or _last(host_text, ("options",))
+    text = ""
+    if search and list(search) != ["."]:
+        text += f"search {' '.join(search)}\n"
+    text += "".join(f"nameserver {ip}\n" for ip in dns)
+    if any(options):
+        text += f"options {' '.join(options)}\n"
+    return text
+
+
+def _last(text: str, keywords: tuple[str, ...]) -> list[str]:
+    """The values of the last line with one of the keywords: resolv.conf(5) lets the last one win."""
+    found: list[str] = []
+    for words in map(str.split, text.splitlines()):
+        if words and words[0] in keywords:
+            found = words[1:]
+    return found
+
+
+def _is_local(line: str) -> bool:
+    return any(_loopback(ip) for ip in nameservers(line))
+
+
+def _loopback(ip: str) -> bool:
+    return ip.startswith("127.") or ip.partition("%")[0] == "::1"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

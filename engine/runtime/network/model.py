@@ -1,0 +1,243 @@
+"""Networks as they are kept: one directory each, `networks/NAME/network.json`, with `leases/` beside it.
+
+Three exist always, as in Docker: `bridge` (the default), `host` and `none`. Their records are written when they are
+first asked for, so that their IDs last; bridge name and subnet of the default come from the settings instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from engine.errors import Conflict, NotFound
+from engine.files import create_exclusive, make_dirs, read_json
+from engine.runtime.network.ipam import Subnet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from engine.paths import Paths
+
+DRIVERS = {"bridge": "bridge", "host": "host", "none": "null"}  # the three that always exist
+DEFAULT_MTU = 1500
+
+
+class Network:
+    """One network. `driver` is "bridge", "host" or "null"; the latter two have no `bridge`, `subnet` and `gateway`."""
+
+    __slots__ = (
+        "bridge",
+        "created",
+        "driver",
+        "gateway",
+        "id",
+        "internal",
+        "labels",
+        "mtu",
+        "name",
+        "options",
+        "subnet",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        id: str,
+        driver: str,
+        created: str,
+        bridge: str = "",
+        subnet: str = "",
+        gateway: str = "",
+        mtu: int = DEFAULT_MTU,
+        internal: bool = False,
+        labels: dict[str, str] | None = None,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.id = id
+        self.driver = driver
+        self.created = created
+        self.bridge = bridge
+        self.subnet = subnet
+        self.gateway = gateway or (Subnet(subnet).gateway if subnet else "")
+        self.mtu = mtu
+        self.internal = internal
+        self.labels = labels or {}
+        self.options = options or {}
+
+    @property
+    def prefix(self) -> int:
+        return Subnet(self.subnet).prefix
+
+    def to_json(self) -> dict[str, Any]:
+        return {field: getattr(self, field) for field in self.__slots__}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Network:
+        return cls(**{field: value[field] for field in cls.__slots__ if field in value})
+
+
+class Endpoint:
+    """A container's end of a network: what `attach` made and `inspect` shows. `id` is Docker's EndpointID."""
+
+    __slots__ = ("address", "gateway", "host_ifname", "id", "ifname", "mac", "network", "network_id", "prefix")
+
+    def __init__(
+        self,
+        network: str,
+        network_id: str,
+        id: str,
+        address: str = "",
+        prefix: int = 0,
+        gateway: str = "",
+        mac: str = "",
+        ifname: str = "",
+        host_ifname: str = "",
+    ) -> None:
+        self.network = network
+        self.network_id = network_id
+        self.id = id
+        self.address = address
+        self.prefix = prefix
+        self.gateway = gateway
+        self.mac = mac
+        self.ifname = ifname
+        self.host_ifname = host_ifname
+
+    def to_json(self) -> dict[str, Any]:
+        return {field: getattr(self, field) for field in self.__slots__}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Endpoint:
+        return cls(**{field: value[field] for field in cls.__slots__ if field in value})
+
+
+class Networks:
+    """The networks of one data root. `bridge` and `subnet` are those of the default one (MINI_BRIDGE, MINI_SUBNET)."""
+
+    __slots__ = ("_bridge", "_paths", "_subnet")
+
+    def __init__(self, paths: Paths, bridge: str, subnet: str) -> None:
+        self._paths = paths
+        self._bridge = bridge
+        self._subnet = subnet
+
+    def get(self, name_or_id: str) -> Network:
+        """By name, ID, or a prefix of the ID that fits one network only. Raises NotFound, Conflict (ambiguous)."""
+        if name_or_id in DRIVERS:
+            return self._default(name_or_id)
+        if valid_name(name_or_id):
+            try:
+                return self._load(name_or_id)
+            except FileNotFoundError:
+                pass
+        found = [n for n in self.list_() if n.id.startswith(name_or_id)] if name_or_id else []
+        if not found:
+            raise NotFound(f"network {name_or_id} not found")
+        if len(found) > 1:
+            raise Conflict(f"network {name_or_id} is ambiguous ({len(found)} matches found based on ID prefix)")
+        return found[0]
+
+    def list_(self) -> list[Network]:
+        """All networks by name, the three that always exist among them."""
+        try:
+            names = os.listdir(self._paths.networks)
+        except FileNotFoundError:
+            names = []
+        networks = [self._default(name) for name in DRIVERS]
+        for name in names:
+            if name in DRIVERS or not valid_name(name):
+                continue
+            try:
+                networks.append(self._load(name))
+            except FileNotFoundError:  # removed in between, or being made
+                pass
+        return sorted(networks, key=lambda network: network.name)
+
+    def leases(self, network: Network) -> str:
+        """The directory that `ipam.reserve` and `ipam.release` work on."""
+        return self._paths.network(network.name) + "/leases"
+
+    def inspect(self, network: Network, endpoints: Iterable[tuple[str, str, Endpoint]] = ()) -> dict[str, Any]:
+        """What `docker network inspect` prints of one. `endpoints`: (container ID, container name, endpoint)."""
+        config = [{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else []
+        return {
+            "Name": network.name,
+            "Id": network.id,
+            "Created": network.created,
+            "Scope": "local",
+            "Driver": network.driver,
+            "EnableIPv4": True,
+            "EnableIPv6": False,
+            "IPAM": {"Driver": "default", "Options": None, "Config": config},
+            "Internal": network.internal,
+            "Attachable": False,
+            "Ingress": False,
+            "ConfigFrom": {"Network": ""},
+            "ConfigOnly": False,
+            "Containers": {
+                container_id: {
+                    "Name": name,
+                    "EndpointID": endpoint.id,
+                    "MacAddress": endpoint.mac,
+                    "IPv4Address": f"{endpoint.address}/{endpoint.prefix}" if endpoint.address else "",
+                    "IPv6Address": "",
+                }
+                for container_id, name, endpoint in endpoints
+            },
+            "Options": network.options,
+            "Labels": network.labels,
+        }
+
+    def _default(self, name: str) -> Network:
+        try:
+            record = self._load(name)
+        except FileNotFoundError:
+            self._create_default(name)
+            record = self._load(name)
+        if name == "bridge" and (record.bridge, record.subnet) != (self._bridge, self._subnet):
+            return self._bridge_network(record.id, record.created)
+        return record
+
+    def _create_default(self, name: str) -> None:
+        fresh = os.urandom(32).hex()
+        network = (
+            self._bridge_network(fresh, _now()) if name == "bridge" else Network(name, fresh, DRIVERS[name], _now())
+        )
+        make_dirs(self._paths.network(name))
+        try:
+            create_exclusive(self._record(name), json.dumps(network.to_json()).encode() + b"\n")
+        except FileExistsError:  # another mini was first, and its ID holds
+            pass
+
+    def _bridge_network(self, id: str, created: str) -> Network:
+        prefix = "com.docker.network.bridge"
+        options = {
+            f"{prefix}.default_bridge": "true",
+            f"{prefix}.enable_icc": "true",
+            f"{prefix}.enable_ip_masquerade": "true",
+            f"{prefix}.host_binding_ipv4": "0.0.0.0",
+            f"{prefix}.name": self._bridge,
+            "com.docker.network.driver.mtu": str(DEFAULT_MTU),
+        }
+        subnet = str(Subnet(self._subnet))
+        return Network("bridge", id, "bridge", created, bridge=self._bridge, subnet=subnet, options=options)
+
+    def _load(self, name: str) -> Network:
+        return Network.from_json(read_json(self._record(name)))
+
+    def _record(self, name: str) -> str:
+        return self._paths.network(name) + "/network.json"
+
+
+def valid_name(name: str) -> bool:
+    """Docker's names: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`. Nothing else may become a file name."""
+    return name.isascii() and name[:1].isalnum() and all(c.isalnum() or c in "_.-" for c in name)
+
+
+def _now() -> str:
+    seconds, fraction = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"
