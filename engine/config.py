@@ -47,9 +47,7 @@ def check_limits(options: CreateOptions) -> None:
         raise UsageError("Minimum memory limit can not be less than memory reservation limit, see usage")
     count = os.cpu_count() or 1
     if options.cpus is not None and options.cpus != 0 and not 0.01 <= options.cpus <= count:
-        raise UsageError(
-            f"Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
-        )
+        raise UsageError(f"Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available")
     if options.workdir and not options.workdir.startswith("/"):
         raise UsageError(f"the working directory '{options.workdir}' is invalid, it needs to be an absolute path")
     if options.network not in ("bridge", "default", "host", "none"):
@@ -212,9 +210,7 @@ def tmpfs(values: Sequence[str]) -> dict[str, str]:
     return found
 
 
-ULIMITS = (
-    "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
-).split()
+ULIMITS = ("core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack").split()
 
 
 def ulimit(value: str) -> dict[str, Any]:
@@ -226,8 +222,12 @@ def ulimit(value: str) -> dict[str, Any]:
             raise ValueError
         limits = {"Name": name, "Soft": int(soft), "Hard": int(hard) if colon else int(soft)}
     except ValueError:
-        reason = f"invalid ulimit type: {name}" if equals and name not in ULIMITS else f"invalid ulimit argument: {value}"
+        reason = (
+            f"invalid ulimit type: {name}" if equals and name not in ULIMITS else f"invalid ulimit argument: {value}"
+        )
         raise UsageError(reason, f"the form is NAME=SOFT[:HARD], NAME one of {' '.join(ULIMITS)}") from None
     if limits["Hard"] != -1 and (limits["Soft"] == -1 or limits["Soft"] > limits["Hard"]):
-        raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {limits['Soft']} > {limits['Hard']}")
+        raise UsageError(
+            f"ulimit soft limit must be less than or equal to hard limit: {limits['Soft']} > {limits['Hard']}"
+        )
     return limits

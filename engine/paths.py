@@ -1,23 +1,23 @@
 """Where everything lies: the only module that knows the shape of the data root.
 
-    ROOT/                        data root: `var/` of a checkout, /var/lib/mini installed, --root DIR, MINI_ROOT; mode 0711
-    ├─ blobs/sha256/HEX          manifests and configs, verbatim, by digest
-    ├─ images/HEX.json           one record an image, by image ID (the config's digest)
-    ├─ tags/NAME                 one file a reference (percent-quoted), holding the image ID it points to
-    ├─ layers/sha256/HEX.tar     a layer's verbatim uncompressed tar; HEX is its DiffID and its sha256      (driver erofs)
-    ├─ indexes/sha256/HEX.erofs  the merged index over an image's layers; HEX is the chain ID               (driver erofs)
-    ├─ trees/sha256/HEX/         a layer unpacked                                                       (driver directory)
-    ├─ containers/ID/            config.json state.json container.log hosts hostname resolv.conf upper/ work/ rootfs/
-    ├─ names/NAME                a container's name, reserved; holds its ID
-    ├─ volumes/NAME/             volume.json and _data/
-    ├─ networks/NAME/            network.json and leases/IP
-    ├─ cache/                    can be derived again: compiled seccomp filters
-    ├─ downloads/                layers on their way in
-    └─ locks/                    flock files
+ROOT/                        data root: `var/` of a checkout, /var/lib/mini installed, --root DIR, MINI_ROOT; mode 0711
+├─ blobs/sha256/HEX          manifests and configs, verbatim, by digest
+├─ images/HEX.json           one record an image, by image ID (the config's digest)
+├─ tags/NAME                 one file a reference (percent-quoted), holding the image ID it points to
+├─ layers/sha256/HEX.tar     a layer's verbatim uncompressed tar; HEX is its DiffID and its sha256      (driver erofs)
+├─ indexes/sha256/HEX.erofs  the merged index over an image's layers; HEX is the chain ID               (driver erofs)
+├─ trees/sha256/HEX/         a layer unpacked                                                       (driver directory)
+├─ containers/ID/            config.json state.json container.log hosts hostname resolv.conf upper/ work/ rootfs/
+├─ names/NAME                a container's name, reserved; holds its ID
+├─ volumes/NAME/             volume.json and _data/
+├─ networks/NAME/            network.json and leases/IP
+├─ cache/                    can be derived again: compiled seccomp filters
+├─ downloads/                layers on their way in
+└─ locks/                    flock files
 
-    RUN/                         gone at the next boot: /run/mini installed, ROOT/run elsewhere
-    ├─ images/HEX/               mount point of an image's index, one for all its containers
-    └─ containers/ID/            attach.sock
+RUN/                         gone at the next boot: /run/mini installed, ROOT/run elsewhere
+├─ images/HEX/               mount point of an image's index, one for all its containers
+└─ containers/ID/            attach.sock
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The wire between a monitor and its attached clients.
 
     client                                monitor
-      │── HELLO {"stdin": true} ─────────────▶│   (a client that connects to attach.sock; the first one is inherited)
+      │── HELLO stdin, output ───────────────▶│   two bytes, 1 for what is wanted; from who connects to attach.sock
       │◀───────────── STARTED {"Id": …} ──────│   or ERROR {kind, message, hint, …}: the container did not start
       │◀───────── STDOUT / STDERR bytes ──────│   in the order the container wrote them
       │── STDIN bytes … STDIN_EOF ───────────▶│

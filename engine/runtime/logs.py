@@ -1,8 +1,8 @@
 """A container's log: Docker's json-file lines, rotated by default.
 
-One JSON object a line, `{"log":"text\\n","stream":"stdout","time":"2026-01-02T03:04:05.678901234Z"}`. Bytes that are no UTF-8 are kept
-(as surrogate escapes in the JSON), so that `mini logs` gives back exactly what was written, where Docker replaces them. When
-a file is full it becomes `container.log.1`, the older ones move up, and the oldest goes: 10 MB × 3 unless told.
+One JSON object a line, `{"log":"text\\n","stream":"stdout","time":"2026-01-02T03:04:05.678901234Z"}`. Bytes that are no
+UTF-8 are kept (as surrogate escapes in the JSON), so that `mini logs` gives back exactly what was written, where Docker
+replaces them. When a file is full it becomes `container.log.1`, the older ones move up, and the oldest goes.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ class LogWriter:
         if not records:
             return
         end = f',"stream":"{stream}","time":"{timestamp()}"}}\n'
-        text = "".join(
-            f'{{"log":{encode_basestring_ascii(r.decode("utf-8", "surrogateescape"))}{end}' for r in records
-        )
+        text = "".join(f'{{"log":{encode_basestring_ascii(r.decode("utf-8", "surrogateescape"))}{end}' for r in records)
         self._size += os.write(self._fd, text.encode())
         if self._size >= self.max_size:
             self._rotate()

@@ -59,12 +59,13 @@ class Stdio:
 
 
 class _Client:
-    __slots__ = ("fd", "inbox", "outbox", "stdin")
+    __slots__ = ("fd", "inbox", "outbox", "output", "stdin")
 
-    def __init__(self, fd: int, stdin: bool) -> None:
+    def __init__(self, fd: int, stdin: bool, output: bool) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self.stdin = stdin
+        self.output = output
         self.inbox = bytearray()
         self.outbox = bytearray()
 
@@ -103,8 +104,9 @@ class Monitor:
             if fd >= 0:
                 os.set_blocking(fd, False)
 
-    def add_client(self, fd: int, stdin: bool) -> None:
-        self._clients[fd] = _Client(fd, stdin)
+    def add_client(self, fd: int, stdin: bool, output: bool) -> None:
+        """A client that is connected already; its HELLO may still change what it wants. Closed by `finish`, or when it goes."""
+        self._clients[fd] = _Client(fd, stdin, output)
         self._watch(fd)
 
     # --- the loop
@@ -197,8 +199,9 @@ class Monitor:
             self._log.write("stdout" if kind == attach.STDOUT else "stderr", data)
         packet = attach.frame(kind, data)
         for client in list(self._clients.values()):
-            client.outbox += packet
-            self._flush(client)
+            if client.output:
+                client.outbox += packet
+                self._flush(client)
         if self._held_back():
             for output in self._outputs:
                 self._watch(output)
@@ -225,7 +228,7 @@ class Monitor:
             fd, _ = self._listener._accept()
         except OSError:
             return
-        self.add_client(fd, stdin=False)
+        self.add_client(fd, stdin=False, output=False)
 
     def _drop(self, client: _Client) -> None:
         if self._clients.pop(client.fd, None) is None:
@@ -262,7 +265,8 @@ class Monitor:
 
     def _obey(self, client: _Client, kind: int, payload: bytes) -> None:
         if kind == attach.HELLO:
-            client.stdin = payload == b'{"stdin":true}'
+            stdin, output = payload
+            client.stdin, client.output = bool(stdin), bool(output)
         elif kind == attach.STDIN and client.stdin:
             self._feed += payload
             self._feed_stdin()

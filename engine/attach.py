@@ -1,0 +1,265 @@
+"""The client's side of a container's streams: a terminal in raw mode, signals passed on, detach keys.
+
+What the monitor sends goes to stdout and stderr as it comes; what is typed goes to the monitor. The terminal is
+restored in every way out, an exception and a signal among them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import termios
+import tty
+
+from engine.errors import MiniError, UsageError
+from engine.runtime import attach
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+DETACH_KEYS = b"\x10\x11"  # ctrl-p ctrl-q
+
+# Everything that a user can send on purpose; the others are the client's own affair (docker: pkg/signal, CatchAll).
+_PROXIED = [
+    s
+    for s in signal.Signals
+    if s
+    not in (
+        signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH, signal.SIGURG, signal.SIGTSTP,
+        signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+        signal.SIGABRT, signal.SIGPROF, signal.SIGVTALRM, signal.SIGALRM, signal.SIGTRAP, signal.SIGSYS,
+    )
+]  # fmt: skip
+
+# Input that the monitor has not taken yet; with this much of it no more is read.
+_ENOUGH = 1 << 18
+
+
+class Streams:
+    """The client's three descriptors."""
+
+    __slots__ = ("stderr", "stdin", "stdout")
+
+    def __init__(self, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> None:
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+
+    def size(self) -> tuple[int, int] | None:
+        """(rows, columns) of the terminal that is one of the three, None where none is."""
+        for fd in (self.stdin, self.stdout, self.stderr):
+            if size := terminal_size(fd):
+                return size
+        return None
+
+
+def terminal_size(fd: int) -> tuple[int, int] | None:
+    try:
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
+    except OSError:
+        return None
+    return (rows, columns) if rows and columns else None
+
+
+def check_terminal(streams: Streams, interactive: bool, tty_wanted: bool) -> None:
+    """`-it` needs a terminal on stdin; exit code 1 and Docker's words otherwise."""
+    if interactive and tty_wanted and not os.isatty(streams.stdin):
+        error = UsageError("the input device is not a TTY")
+        error.exit_code = 1
+        raise error
+
+
+def parse_detach_keys(text: str) -> bytes:
+    """`ctrl-p,ctrl-q` or plain letters, separated by commas, as bytes. UsageError for what is neither."""
+    keys = bytearray()
+    for word in text.split(",") if text else []:
+        if len(word) == 1 and ord(word) < 128:
+            keys.append(ord(word))
+        elif (
+            word.startswith("ctrl-")
+            and len(word) == 6
+            and (word[5].isascii() and word[5].isalpha() or word[5] in "@[\\]^_")
+        ):
+            keys.append(ord(word[5].upper()) & 0x1F)
+        else:
+            raise UsageError(f"invalid detach keys ({text}): Unknown character: '{word}'")
+    return bytes(keys)
+
+
+def wait_started(fd: int) -> dict[str, Any]:
+    """The monitor's answer to a start: STARTED's value, or the error that ERROR carries, raised here."""
+    from engine import files
+
+    buffer = bytearray()
+    while len(buffer) < attach.HEADER.size or len(buffer) < attach.HEADER.size + attach.HEADER.unpack_from(buffer)[1]:
+        # no more than the one frame: what follows belongs to `relay`
+        missing = attach.HEADER.size - len(buffer)
+        if missing <= 0:
+            missing = attach.HEADER.size + attach.HEADER.unpack_from(buffer)[1] - len(buffer)
+        data = os.read(fd, missing)
+        if not data:
+            raise MiniError("the container's monitor ended before it could say why", "mini --debug … shows more")
+        buffer += data
+    ((kind, payload),) = attach.take_frames(buffer)
+    value: dict[str, Any] = files.loads(payload)
+    if kind == attach.ERROR:
+        raise attach.error_from_payload(value)
+    return value
+
+
+class Session:
+    """One attachment, from here to the container's exit or to the detach keys."""
+
+    def __init__(
+        self,
+        fd: int,
+        streams: Streams,
+        *,
+        tty: bool,
+        stdin: bool,
+        sig_proxy: bool = True,
+        detach_keys: bytes = DETACH_KEYS,
+    ) -> None:
+        self._fd = fd
+        self._streams = streams
+        self._tty = tty
+        self._stdin = stdin
+        self._sig_proxy = sig_proxy
+        self._keys = detach_keys if tty and stdin else b""
+        self._typed = b""
+        self._signals: list[int] = []
+        self._outbox = bytearray()
+        self._poll = select.poll()
+
+    def relay(self) -> int | None:
+        """Exit code of the container; None where the user detached. MiniError where the monitor vanished."""
+        raw = self._tty and self._stdin and os.isatty(self._streams.stdin)
+        saved = termios.tcgetattr(self._streams.stdin) if raw else None
+        wake, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        old_wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        old_handlers = self._catch()
+        try:
+            if saved:
+                tty.setraw(self._streams.stdin, termios.TCSANOW)
+            return self._loop(wake)
+        finally:
+            if saved:
+                termios.tcsetattr(self._streams.stdin, termios.TCSADRAIN, saved)
+            for number, handler in old_handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(old_wakeup)
+            os.close(wake)
+            os.close(write)
+            os.close(self._fd)
+
+    def _catch(self) -> dict[int, Any]:
+        wanted = list(_PROXIED) if self._sig_proxy else []
+        if self._tty:
+            wanted.append(signal.SIGWINCH)
+        return {number: signal.signal(number, self._note) for number in wanted}
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _loop(self, wake: int) -> int | None:
+        """Never blocks on the monitor: with both sides waiting to write, `run -i … cat` would stand still for ever."""
+        os.set_blocking(self._fd, False)
+        self._poll.register(wake, select.POLLIN)
+        inbox = bytearray()
+        while True:
+            self._poll.register(self._fd, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+            # registered only while it is wanted: a hang-up would be reported for ever
+            watching = self._stdin and len(self._outbox) < _ENOUGH
+            if watching:
+                self._poll.register(self._streams.stdin, select.POLLIN)
+            for fd, events in self._poll.poll():
+                if fd == wake:
+                    os.read(wake, 512)
+                    self._send_signals()
+                elif fd == self._streams.stdin:
+                    self._stdin = self._read_stdin()
+                    if self._keys and self._typed == self._keys:
+                        return None
+                else:
+                    if events & select.POLLOUT:
+                        self._flush()
+                    if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                        code = self._receive(inbox)
+                        if code is not None:
+                            return code
+            if watching:
+                self._poll.unregister(self._streams.stdin)
+
+    def _receive(self, inbox: bytearray) -> int | None:
+        try:
+            data = os.read(self._fd, 4 * attach.CHUNK)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise MiniError("the container's monitor is gone", "mini ps -a shows what became of the container")
+        inbox += data
+        for kind, payload in attach.take_frames(inbox):
+            if kind == attach.EXIT:
+                return int(payload)
+            if kind in (attach.STDOUT, attach.STDERR):
+                attach.send_all(self._streams.stdout if kind == attach.STDOUT else self._streams.stderr, payload)
+        return None
+
+    def _send(self, packet: bytes) -> None:
+        self._outbox += packet
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._outbox:
+                del self._outbox[: os.write(self._fd, self._outbox)]
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            # the end is on its way to us: it is read, with what came before it, by the loop
+            self._outbox.clear()
+
+    def _send_signals(self) -> None:
+        while self._signals:
+            number = self._signals.pop(0)
+            if number == signal.SIGWINCH:
+                if size := self._streams.size():
+                    self._send(attach.resize_frame(*size))
+            else:
+                self._send(attach.frame(attach.SIGNAL, bytes([number])))
+
+    def _read_stdin(self) -> bool:
+        """Passes on what is there. False at the end of input, or when the detach keys are complete."""
+        try:
+            data = os.read(self._streams.stdin, attach.CHUNK)
+        except OSError:
+            # EIO: the terminal is gone
+            data = b""
+        if not data:
+            self._send(attach.frame(attach.STDIN_EOF))
+            return False
+        if not self._keys:
+            self._send(attach.frame(attach.STDIN, data))
+            return True
+        out = bytearray()
+        for byte in data:
+            if self._keys[len(self._typed)] == byte:
+                self._typed += bytes([byte])
+                if self._typed == self._keys:
+                    break
+            else:
+                # not the sequence after all: the keys held back are input
+                out += self._typed
+                self._typed = b""
+                if self._keys[0] == byte:
+                    self._typed = bytes([byte])
+                else:
+                    out.append(byte)
+        if out:
+            self._send(attach.frame(attach.STDIN, bytes(out)))
+        return self._typed != self._keys

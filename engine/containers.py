@@ -1,0 +1,458 @@
+"""The use cases: what a user does with containers, joining images, storage and the runtime.
+
+The command line calls these and prints; nothing here prints or exits. Each takes the Context and a name as the user
+gave it, and raises the errors of `errors.py` in Docker's words.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import signal
+import time
+
+from engine import bundle, config, files, host, lifecycle, names, records
+from engine.attach import DETACH_KEYS, Session, Streams, check_terminal, wait_started
+from engine.errors import Conflict, MiniError, UsageError
+from engine.runtime import attach, logs
+from engine.runtime import monitor as monitors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from engine.context import Context
+    from engine.options import CreateOptions, ExecOptions
+    from engine.records import Record
+    from engine.storage.images import Image
+
+STOP_TIMEOUT = 10
+
+
+# --- create and start --------------------------------------------------------------------------------------------
+
+
+def create(ctx: Context, options: CreateOptions) -> str:
+    """Makes a container of an image that is in the store; returns its ID. NotFound where the image is not there."""
+    from engine.storage import drivers
+    from engine.storage.images import ImageStore
+
+    host.require_container_host()
+    config.check_limits(options)
+    container_id = os.urandom(32).hex()
+    store = ImageStore(ctx.paths)
+    with store.reading():
+        image = store.resolve(options.image)
+        driver = drivers.choose(ctx.paths, ctx.storage_driver)
+        inspect = _inspect_object(ctx, options, container_id, image, driver.name)
+        bundle.seccomp_choice(inspect["HostConfig"])
+        bundle.capabilities(inspect["HostConfig"])
+        if name := options.name:
+            inspect["Name"] = f"/{config.check_name(name)}"
+        record = records.Record(ctx.paths, container_id, inspect)
+        inspect["Mounts"] = _mount_points(ctx, options, image)
+        _write_cidfile(options.cidfile, container_id)
+        try:
+            _create_record(ctx, record, named=bool(options.name))
+            driver.create_root(container_id, image.diff_ids)
+        except BaseException:
+            records.remove(record)
+            if options.cidfile:
+                files.remove_file(options.cidfile)
+            raise
+    return container_id
+
+
+def _inspect_object(
+    ctx: Context, options: CreateOptions, container_id: str, image: Image, driver: str
+) -> dict[str, Any]:
+    """Docker's inspect object without State: see `config`."""
+    settings = config.container_config(options, image.config.get("config") or {}, container_id, ctx.environ)
+    path, *args = [*(settings["Entrypoint"] or ()), *(settings["Cmd"] or ())]
+    return {
+        "Id": container_id,
+        "Created": logs.timestamp(),
+        "Path": path,
+        "Args": args,
+        "Image": image.id,
+        "Name": "",
+        "Driver": driver,
+        "Platform": "linux",
+        "GraphDriver": {"Name": driver, "Data": {"DiffIDs": image.diff_ids}},
+        "Mounts": [],
+        "Config": settings,
+        "HostConfig": config.host_config(options),
+    }
+
+
+def _create_record(ctx: Context, record: Record, named: bool) -> None:
+    """With the name given, or with a generated one that is free."""
+    while True:
+        if not named:
+            record.config["Name"] = f"/{names.generate()}"
+        try:
+            return records.create(ctx.paths, record)
+        except Conflict:
+            if named:
+                raise
+
+
+def _write_cidfile(path: str | None, container_id: str) -> None:
+    if not path:
+        return
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        raise UsageError(
+            f"container ID file found, make sure the other container isn't running or delete {path}"
+        ) from None
+    except OSError as e:
+        raise UsageError(f"failed to create the container ID file: open {path}: {os.strerror(e.errno or 0)}") from e
+    os.write(fd, container_id.encode())
+    os.close(fd)
+
+
+def _mount_points(ctx: Context, options: CreateOptions, image: Image) -> list[dict[str, Any]]:
+    """Docker's Mounts list: `-v`, then an anonymous volume for each VOLUME of the image that nothing else covers."""
+    declared = (image.config.get("config") or {}).get("Volumes") or {}
+    if not options.volumes and not declared:
+        return []
+    from engine.storage.volumes import Volumes, parse_volume_options
+
+    volumes = Volumes(ctx.paths)
+    points = []
+    for wanted in parse_volume_options(options.volumes, os.getcwd()):
+        mode = next((v.split(":")[2] for v in options.volumes if v.count(":") == 2), "") and wanted["relabel"]
+        point = {
+            "Type": wanted["type"],
+            "Source": wanted["source"],
+            "Destination": wanted["destination"],
+            "Mode": mode,
+            "RW": not wanted["readonly"],
+            "Propagation": wanted["propagation"],
+        }
+        if wanted["type"] == "bind":
+            _check_bind(wanted["source"], create=wanted["create_source"])
+        else:
+            point |= _use_volume(volumes, wanted["source"] or None)
+            point["NoCopy"] = wanted["nocopy"]
+        points.append(point)
+    taken = {os.path.normpath(p["Destination"]) for p in points} | set(config.tmpfs(options.tmpfs))
+    for destination in sorted(declared):
+        if os.path.normpath(destination) not in taken:
+            points.append(
+                {"Type": "volume", "Destination": destination, "Mode": "", "RW": True, "Propagation": ""}
+                | _use_volume(volumes, None)
+            )
+    return points
+
+
+def _use_volume(volumes: Any, name: str | None) -> dict[str, Any]:
+    volume = volumes.create(name)
+    return {"Name": volume.name, "Source": volume.path, "Driver": "local", "Anonymous": name is None}
+
+
+def _check_bind(source: str, create: bool) -> None:
+    if os.path.exists(source):
+        return
+    if not create:
+        raise UsageError(f'invalid mount config for type "bind": bind source path does not exist: {source}')
+    files.make_dirs(source)
+
+
+def start(
+    ctx: Context,
+    name: str,
+    attached: bool = False,
+    interactive: bool = False,
+    streams: Streams | None = None,
+    sig_proxy: bool = True,
+    detach_keys: bytes = DETACH_KEYS,
+) -> int | None:
+    """Starts a container that does not run. Attached: its exit code, None where the user detached from it."""
+    host.require_container_host()
+    record = records.find(ctx.paths, name)
+    settings = record.config["Config"]
+    streams = streams or Streams()
+    stdin = attached and interactive and settings["OpenStdin"]
+    if attached:
+        check_terminal(streams, stdin, settings["Tty"])
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    with record.lock():
+        state = refresh(ctx, record)
+        if state["Running"]:
+            if attached:
+                raise Conflict(f"Container {record.id} is already running", "mini attach connects to it")
+            return None
+        size = streams.size() if attached else None
+        if os.fork() == 0:
+            ours.close()
+            lifecycle.supervise(ctx, record, theirs.detach(), stdin, attached, size)
+        theirs.close()
+        fd = ours.detach()
+        try:
+            wait_started(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+    if not attached:
+        os.close(fd)
+        return None
+    session = Session(fd, streams, tty=settings["Tty"], stdin=stdin, sig_proxy=sig_proxy, detach_keys=detach_keys)
+    return session.relay()
+
+
+def run(ctx: Context, options: CreateOptions, streams: Streams | None = None, **session: Any) -> tuple[str, int | None]:
+    """`create`, then `start`: (ID, exit code); the code is None with `detach`, and where the user detached.
+
+    A start that failed with --rm leaves nothing; without it, the container stays, as Docker leaves it.
+    """
+    streams = streams or Streams()
+    if not options.detach:
+        check_terminal(streams, options.interactive, options.tty)
+    container_id = create(ctx, options)
+    try:
+        code = start(ctx, container_id, not options.detach, options.interactive, streams, **session)
+    except MiniError:
+        if options.remove:
+            remove(ctx, container_id, force=True, volumes=True)
+        raise
+    return container_id, code
+
+
+def exec_(
+    ctx: Context, name: str, command: list[str], options: ExecOptions, streams: Streams | None = None
+) -> int | None:
+    """Runs a command in a running container: its exit code, None with `detach`."""
+    from engine import execution
+
+    return execution.exec_(ctx, name, command, options, streams or Streams())
+
+
+# --- stop, kill, remove, wait ------------------------------------------------------------------------------------
+
+
+def kill(ctx: Context, name: str, signal_name: str = "KILL") -> None:
+    """Sends a signal to the container's PID 1; Conflict where it does not run."""
+    number = bundle.signal_number(signal_name)
+    record = records.find(ctx.paths, name)
+    state = refresh(ctx, record)
+    if not state["Running"] or not _signal(state, number):
+        raise Conflict(f"Cannot kill container: {name}: Container {record.id} is not running")
+    if number == signal.SIGKILL:
+        _wait_ended(ctx, record, STOP_TIMEOUT)
+
+
+def stop(ctx: Context, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
+    """The stop signal, then SIGKILL after `timeout` seconds (None: the container's own, or 10; negative: never).
+
+    Nothing where it does not run.
+    """
+    record = records.find(ctx.paths, name)
+    settings = record.config["Config"]
+    number = bundle.signal_number(signal_name or settings.get("StopSignal") or "SIGTERM")
+    if timeout is None:
+        timeout = settings.get("StopTimeout", STOP_TIMEOUT)
+    state = refresh(ctx, record)
+    if not state["Running"]:
+        return
+    _signal(state, number)
+    if not _wait_ended(ctx, record, timeout if timeout >= 0 else None):
+        _signal(state, signal.SIGKILL)
+        _wait_ended(ctx, record, STOP_TIMEOUT)
+
+
+def _signal(state: dict[str, Any], number: int) -> bool:
+    """False where the process is gone; never a process that took its pid over."""
+    try:
+        pidfd = os.pidfd_open(state["Pid"])
+    except ProcessLookupError:
+        return False
+    try:
+        if not records.is_alive(state, "Pid"):
+            return False
+        signal.pidfd_send_signal(pidfd, number)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+
+
+def _wait_ended(ctx: Context, record: Record, timeout: float | None) -> bool:
+    """Waits until the container has ended and its monitor has cleaned up. False where the time was not enough."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    state = record.load_state()
+    for key in ("Pid", "MonitorPid"):
+        if not records.is_alive(state, key):
+            continue
+        try:
+            pidfd = os.pidfd_open(state[key])
+        except ProcessLookupError:
+            continue
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if key == "MonitorPid" and deadline is not None:
+                # init is gone: what is left is the monitor's clean-up, whatever time the user gave the program
+                deadline = max(deadline, time.monotonic() + STOP_TIMEOUT)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            if records.is_alive(state, key) and not poll.poll(left):
+                return False
+        finally:
+            os.close(pidfd)
+    if os.path.isdir(record.directory):
+        refresh(ctx, record)
+    return True
+
+
+def refresh(ctx: Context, record: Record) -> dict[str, Any]:
+    """The container's State, true to the kernel: one whose monitor and init are both gone is put right first.
+
+    A monitor killed with SIGKILL leaves its container running without one; that is still "running" here.
+    """
+    state = record.load_state()
+    if state["Status"] not in records.RUNNING or records.is_alive(state, "Pid"):
+        return state
+    if records.is_alive(state, "MonitorPid"):
+        return record.load_state()
+    lifecycle.release(ctx, record)
+    state |= {
+        "Status": "exited",
+        "Pid": 0,
+        "ExitCode": 255,
+        "FinishedAt": logs.timestamp(),
+        "Error": "the monitor was killed: how the container ended is not known",
+    }
+    state.pop("NetworkSettings", None)
+    record.save_state(state)
+    return state
+
+
+def remove(ctx: Context, name: str, force: bool = False, volumes: bool = False) -> None:
+    """Removes a container; a running one only with `force`, which kills it first. `volumes`: its anonymous ones too."""
+    record = records.find(ctx.paths, name)
+    with record.lock():
+        state = refresh(ctx, record)
+        if state["Running"]:
+            if not force:
+                raise Conflict(
+                    f"You cannot remove a running container {record.id}. "
+                    "Stop the container before attempting removal or force remove"
+                )
+            _signal(state, signal.SIGKILL)
+        if not _wait_ended(ctx, record, STOP_TIMEOUT):
+            _kill_monitor(record)
+        if not os.path.isdir(record.directory):
+            return
+        lifecycle.release(ctx, record)
+        lifecycle.delete(ctx, record, volumes or record.config["HostConfig"]["AutoRemove"])
+    _finish_image_removals(ctx)
+
+
+def _kill_monitor(record: Record) -> None:
+    """For a monitor that a stuck client holds up after its container's end."""
+    state = record.load_state()
+    if records.is_alive(state, "MonitorPid"):
+        os.kill(state["MonitorPid"], signal.SIGKILL)
+
+
+def wait(ctx: Context, name: str) -> int:
+    """Blocks until the container has ended; its exit code."""
+    record = records.find(ctx.paths, name)
+    try:
+        client = monitors.connect(ctx.paths.container_run(record.id))
+    except OSError:
+        return int(refresh(ctx, record)["ExitCode"])
+    buffer = bytearray()
+    while data := client.recv(attach.CHUNK):
+        buffer += data
+        for kind, payload in attach.take_frames(buffer):
+            if kind == attach.EXIT:
+                client.close()
+                return int(payload)
+    client.close()
+    return int(refresh(ctx, record)["ExitCode"])
+
+
+# --- looking -----------------------------------------------------------------------------------------------------
+
+
+def inspect(ctx: Context, name: str) -> dict[str, Any]:
+    """Docker's inspect object."""
+    return _inspect_record(ctx, records.find(ctx.paths, name))
+
+
+def list_(ctx: Context) -> list[dict[str, Any]]:
+    """Inspect objects of all containers, newest first."""
+    found = []
+    for record in records.list_all(ctx.paths):
+        try:
+            found.append(_inspect_record(ctx, record))
+        except MiniError:
+            # removed while we looked
+            continue
+    return found
+
+
+def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
+    state = dict(refresh(ctx, record))
+    network = state.pop("NetworkSettings", None) or {"IPAddress": "", "Gateway": "", "MacAddress": "", "IPPrefixLen": 0}
+    shown = {k: v for k, v in state.items() if k in records.new_state()}
+    mode = record.config["HostConfig"]["NetworkMode"]
+    endpoint = {k: network[k] for k in ("IPAddress", "Gateway", "MacAddress", "IPPrefixLen")}
+    directory = record.directory
+    return record.config | {
+        "State": shown,
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
+        "LogPath": record.log_path,
+        "RestartCount": 0,
+        "NetworkSettings": network | {"Networks": {mode: endpoint}},
+    }
+
+
+def read_logs(ctx: Context, name: str, follow: bool = False, tail: int | None = None) -> Iterator[logs.Entry]:
+    """The container's output so far, and with `follow` what comes until it ends."""
+    record = records.find(ctx.paths, name)
+
+    def alive() -> bool:
+        return os.path.isdir(record.directory) and records.is_alive(record.load_state(), "MonitorPid")
+
+    return logs.read(record.log_path, tail, alive if follow else None)
+
+
+# --- images that containers use ----------------------------------------------------------------------------------
+
+
+def image_users(ctx: Context, image_id: str) -> list[tuple[str, bool]]:
+    """(container ID, whether it runs) for every container of the image."""
+    return [
+        (r.id, bool(refresh(ctx, r)["Running"])) for r in records.list_all(ctx.paths) if r.config["Image"] == image_id
+    ]
+
+
+def remove_image(ctx: Context, name: str, force: bool = False) -> list[tuple[str, str]]:
+    """`rmi`: ("Untagged" or "Deleted", what), in Docker's order; Conflict where a container uses it."""
+    from engine.storage.images import ImageStore
+
+    return ImageStore(ctx.paths).remove(name, force, lambda i: image_users(ctx, i), lambda c: _unmount_image(ctx, c))
+
+
+def _finish_image_removals(ctx: Context) -> None:
+    from engine.storage.images import ImageStore
+
+    ImageStore(ctx.paths).finish_removals(lambda i: image_users(ctx, i), lambda c: _unmount_image(ctx, c))
+
+
+def _unmount_image(ctx: Context, chain_id: str) -> None:
+    from engine.runtime import mounts
+
+    point = ctx.paths.image_mount(chain_id)
+    if os.path.isdir(point):
+        if lifecycle.is_mounted(point):
+            mounts.unmount(point)
+        os.rmdir(point)

@@ -1,0 +1,124 @@
+"""`mini exec`: one more process in a running container, with a monitor of its own for its streams.
+
+The same monitor loop as a container's, without log and socket: the command goes on when its client dies, as Docker's does.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from engine import bundle, config, host, lifecycle, records
+from engine.attach import Session, Streams, check_terminal, wait_started
+from engine.containers import refresh
+from engine.errors import Conflict, MiniError, RuntimeFault, UsageError
+from engine.runtime import attach
+from engine.runtime.monitor import Monitor, Stdio, detach_from_terminal
+from engine.runtime.process import exec as execs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from engine.context import Context
+    from engine.oci.runtime import Process
+    from engine.options import ExecOptions
+    from engine.records import Record
+
+
+def exec_(ctx: Context, name: str, command: list[str], options: ExecOptions, streams: Streams) -> int | None:
+    """Exit code of the command, None with `detach`. Conflict where the container does not run."""
+    host.require_container_host()
+    record = records.find(ctx.paths, name)
+    state = refresh(ctx, record)
+    if not state["Running"]:
+        raise Conflict(f"Container {record.id} is not running", f"mini start {record.name} starts it")
+    if options.workdir and not options.workdir.startswith("/"):
+        raise UsageError(f"the working directory '{options.workdir}' is invalid, it needs to be an absolute path")
+    attached = not options.detach
+    if attached:
+        check_terminal(streams, options.interactive, options.tty)
+    process = _process(ctx, record, state, command, options, streams.size() if options.tty and attached else None)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    if os.fork() == 0:
+        ours.close()
+        _supervise(ctx, record, state, process, options, theirs.detach())
+    theirs.close()
+    fd = ours.detach()
+    try:
+        wait_started(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    if not attached:
+        os.close(fd)
+        return None
+    return Session(fd, streams, tty=options.tty, stdin=options.interactive, sig_proxy=False).relay()
+
+
+def _process(
+    ctx: Context,
+    record: Record,
+    state: dict[str, Any],
+    command: list[str],
+    options: ExecOptions,
+    size: tuple[int, int] | None,
+) -> Process:
+    """The container's own process with the options over it (moby, daemon/exec_linux.go)."""
+    inspect = record.config
+    settings = inspect["Config"] | {"Tty": options.tty}
+    settings["WorkingDir"] = options.workdir or settings["WorkingDir"]
+    settings["Env"] = config.merge_env(
+        settings["Env"] or (), config.environment(options.env, options.env_files, ctx.environ)
+    )
+    limits = inspect["HostConfig"]
+    if options.privileged:
+        limits = limits | {"Privileged": True}
+    root = os.open(f"/proc/{state['Pid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        user = options.user if options.user is not None else settings["User"]
+        who = lifecycle.find_user(root, user, limits["GroupAdd"] or () if options.user is None else ())
+    finally:
+        os.close(root)
+    return bundle.process(settings, limits, who, command, bundle.environment(settings, who.home), size)
+
+
+def _supervise(
+    ctx: Context, record: Record, state: dict[str, Any], process: Process, options: ExecOptions, client: int
+) -> None:
+    """The exec's monitor process. Never returns."""
+    status = 1
+    try:
+        detach_from_terminal(keep=(client,))
+        stdio = Stdio(options.tty, options.interactive)
+        limits = record.config["HostConfig"]
+        try:
+            program = None
+            if not options.privileged:
+                program = lifecycle.seccomp_filter(ctx, limits, process["capabilities"]["bounding"])
+            child = execs.spawn(
+                state["Pid"],
+                process,
+                stdio=stdio.inner,
+                cgroup=lifecycle.cgroup_of(ctx, record.id),
+                seccomp=program,
+            )
+            stdio.close_inner()
+            child.start()
+        except (MiniError, OSError) as e:
+            error = e if isinstance(e, MiniError) else RuntimeFault("exec", f"exec: {e.strerror}", e.errno or 0)
+            attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
+            return
+        attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": child.pid}))
+        monitor = Monitor(child, stdio, None, None, stdin_once=True)
+        monitor.add_client(client, options.interactive, True)
+        code = lifecycle.exit_code(monitor.run())
+        monitor.finish(attach.frame(attach.EXIT, str(code).encode()))
+        status = 0
+    except BaseException:
+        import traceback
+
+        with open(f"{record.directory}/monitor.log", "a") as log:
+            traceback.print_exc(file=log)
+    finally:
+        os._exit(status)

@@ -1,0 +1,322 @@
+"""One life of a container, from inside its monitor: prepare, launch, watch, clean up.
+
+    client                          monitor                                     init
+      │ fork ────────────────────────▶│
+      │                               │ image mounted, root, user, volumes,
+      │                               │ address, cgroup, seccomp filter
+      │                               │ fork ───────────────────────────────────▶│ namespaces, mounts, pivot_root …
+      │                               │ veth into its network namespace          │
+      │                               │◀───────────────────────────────── ready ─│
+      │                               │ start ──────────────────────────────────▶│ execve
+      │◀────────────────────── STARTED│
+      │                               │ output, log, clients (runtime/monitor.py)│
+      │                               │◀────────────────────────────────── exit ─╯
+      │◀───────── EXIT, after clean-up│
+
+Whatever a life takes from the host (mount, cgroup, veth, address) is named after the container's ID, so `release` can give it back
+knowing nothing else: after the exit, after a failed start, and for a monitor that was killed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from engine import bundle, files, linux, records
+from engine.errors import MiniError, RuntimeFault
+from engine.oci import users
+from engine.runtime import attach, logs
+from engine.runtime.cgroups import manager as cgroups
+from engine.runtime.monitor import Monitor, Stdio, detach_from_terminal, listen
+from engine.runtime.process import launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from engine.context import Context
+    from engine.oci.runtime import Spec
+    from engine.records import Record
+
+
+def cgroup_of(ctx: Context, container_id: str) -> cgroups.Cgroup:
+    return cgroups.Cgroup(cgroups.detect(), f"{ctx.cgroup_parent.rstrip('/')}/{container_id}")
+
+
+def host_ifname(container_id: str) -> str:
+    """The host's end of the container's veth pair; 15 bytes at most (IFNAMSIZ)."""
+    return f"veth{container_id[:11]}"
+
+
+def exit_code(status: int) -> int:
+    """A shell's exit code for a wait status: 128 + n for a process that signal n ended."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+class Life:
+    """What one start of a container takes, step by step."""
+
+    def __init__(self, ctx: Context, record: Record) -> None:
+        self.ctx = ctx
+        self.record = record
+        self.inspect = record.config
+        self.host: dict[str, Any] = self.inspect["HostConfig"]
+        self.state = records.new_state() | {"Restarts": 0}
+        self.stdin_once: bool = self.inspect["Config"]["StdinOnce"]
+        self._address: str | None = None
+
+    def start(self, size: tuple[int, int] | None) -> launch.InitProcess:
+        """From the config on disk to a program that runs. On failure everything taken is given back by `release`."""
+        config = self.inspect["Config"]
+        root = mount_root(self.ctx, self.record)
+        try:
+            user = find_user(root, config["User"], self.host["GroupAdd"] or ())
+            self._fill_volumes(root)
+            self._reserve_address()
+            self._write_host_files()
+            cgroup = cgroup_of(self.ctx, self.record.id)
+            spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size)
+            cgroup.create()
+            cgroup.apply(spec["linux"]["resources"])
+            self.stdio = Stdio(config["Tty"], config["OpenStdin"])
+            process = self._launch(spec, root, cgroup)
+        finally:
+            os.close(root)
+        self.stdio.close_inner()
+        process.start()
+        self.state["Status"] = "running"
+        self.state["StartedAt"] = logs.timestamp()
+        records.mark_process(self.state, "Pid", process.pid)
+        self.record.save_state(self.state)
+        return process
+
+    def _launch(self, spec: Spec, root: int, cgroup: cgroups.Cgroup) -> launch.InitProcess:
+        return launch.create(
+            spec,
+            rootfs=root,
+            stdio=self.stdio.inner,
+            cgroup=cgroup,
+            seccomp=seccomp_filter(self.ctx, self.host, spec["process"]["capabilities"]["bounding"]),
+            network=self._network,
+        )
+
+    def _fill_volumes(self, root: int) -> None:
+        """Copies the image's content into the volumes that are new, once in the container's life (Docker does it at create)."""
+        points = [m for m in self.inspect["Mounts"] if m["Type"] == "volume" and not m.get("NoCopy")]
+        if not points or self.record.load_state()["StartedAt"][:4] != "0001":
+            return
+        from engine.storage import copyup
+
+        for point in points:
+            volume = os.open(point["Source"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if copyup.needs_copy_up(point["Source"]):
+                    copyup.copy_up(root, point["Destination"], volume)
+            finally:
+                os.close(volume)
+
+    # --- network
+
+    def _reserve_address(self) -> None:
+        if self.host["NetworkMode"] != "bridge":
+            return
+        from engine.runtime.network import bridge, ipam
+        from engine.runtime.network.model import Networks
+
+        paths = self.ctx.paths
+        self._net = Networks(paths, self.ctx.bridge, self.ctx.subnet).get("bridge")
+        bridge.ensure(self._net, paths.lock(f"network-{self._net.bridge}"))
+        leases = f"{paths.network(self._net.name)}/leases"
+        self._address = ipam.reserve(leases, self._net.subnet, self._net.gateway, self.record.id)
+
+    def _network(self, pid: int) -> None:
+        """Called while init mounts: its network namespace exists, nothing in it is up."""
+        from engine.runtime.network import attach as link
+
+        if self._address is None:
+            if self.host["NetworkMode"] == "none":
+                link.loopback_up(pid)
+            return
+        endpoint = link.attach(self._net, pid, self._address, None, host_ifname(self.record.id))
+        self.state["NetworkSettings"] = {
+            "Bridge": "",
+            "SandboxID": self.record.id,
+            "Ports": {},
+            "Gateway": self._net.gateway,
+            "IPAddress": self._address,
+            "IPPrefixLen": int(self._net.subnet.partition("/")[2]),
+            "MacAddress": endpoint.mac,
+        }
+
+    def _write_host_files(self) -> None:
+        """hosts, hostname and resolv.conf, bound over the image's; made anew at every start, as Docker does."""
+        from engine.runtime.network import hostfiles
+
+        config, host, directory = self.inspect["Config"], self.host, self.record.directory
+        mode = host["NetworkMode"]
+        resolv = hostfiles.resolv_conf(
+            hostfiles.host_resolv_conf(), mode, host["Dns"], host["DnsSearch"], host["DnsOptions"]
+        )
+        if mode == "host":
+            hosts = files.read_bytes("/etc/hosts").decode(errors="replace")
+        else:
+            names = config["Hostname"]
+            if config["Domainname"]:
+                names = f"{names}.{config['Domainname']} {names}"
+            hosts = hostfiles.hosts(names, self._address, host["ExtraHosts"] or ())
+        for name, text in (("hosts", hosts), ("hostname", f"{config['Hostname']}\n"), ("resolv.conf", resolv)):
+            with open(f"{directory}/{name}", "w") as file:
+                file.write(text)
+
+
+def mount_root(ctx: Context, record: Record) -> int:
+    """The container's root as a detached mount: a descriptor, attached nowhere, gone when nobody holds it.
+
+    Mounts the image's index on the host first, unless it is there: one mount for all containers of the image.
+    """
+    from engine.runtime import mounts
+    from engine.storage import drivers
+
+    data = record.config["GraphDriver"]
+    driver = drivers.choose(ctx.paths, data["Name"])
+    root = driver.root_mounts(record.id, data["Data"]["DiffIDs"])
+    if root.image:
+        _mount_image(ctx, root.image)
+    (overlay,) = root.root
+    return mounts.detached(overlay)
+
+
+def _mount_image(ctx: Context, image: Any) -> None:
+    from engine.runtime import mounts
+
+    point = image["destination"]
+    with files.FileLock(ctx.paths.lock(f"mount-{os.path.basename(point)}")):
+        files.make_dirs(point, 0o700)
+        if not is_mounted(point):
+            mounts.mount_host(image)
+
+
+def is_mounted(path: str) -> bool:
+    """Whether an EROFS is mounted at the directory."""
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return linux.fstatfs_type(fd) == linux.EROFS_SUPER_MAGIC
+    finally:
+        os.close(fd)
+
+
+def find_user(root: int, user: str, groups: Any) -> users.User:
+    """The image's `User` or `-u`, in the container's own passwd and group."""
+    passwd = users.read_root_file(root, "/etc/passwd")
+    group = users.read_root_file(root, "/etc/group")
+    return users.resolve(user, passwd, group, groups)
+
+
+def seccomp_filter(ctx: Context, host: dict[str, Any], capabilities: list[str]) -> tuple[bytes, int] | None:
+    """The compiled filter that the container runs under, None for unconfined."""
+    choice = bundle.seccomp_choice(host)
+    if choice is None:
+        return None
+    from engine.runtime.seccomp import compile as seccomp
+
+    cache = f"{ctx.paths.cache}/seccomp"
+    if choice == "default":
+        return seccomp.default_filter(capabilities, cache)
+    from engine.runtime.seccomp import profile
+
+    return seccomp.compile_filter(profile.from_file(choice), cache)
+
+
+def release(ctx: Context, record: Record) -> None:
+    """Gives back to the host whatever the container's life took. Idempotent; needs nothing but the record."""
+    from engine.runtime.network import attach as link
+    from engine.runtime.network import ipam
+
+    cgroup = cgroup_of(ctx, record.id)
+    if cgroup.exists():
+        cgroup.kill()
+        cgroup.delete()
+    if record.config["HostConfig"]["NetworkMode"] == "bridge":
+        link.detach(host_ifname(record.id))
+        ipam.release(f"{ctx.paths.network('bridge')}/leases", record.id)
+    files.remove_tree(ctx.paths.container_run(record.id))
+
+
+def supervise(
+    ctx: Context, record: Record, client: int, stdin: bool, output: bool, size: tuple[int, int] | None
+) -> None:
+    """The whole of a monitor process; `client` is the socket of whoever started it. Never returns."""
+    status = 1
+    try:
+        detach_from_terminal(keep=(client,))
+        life = Life(ctx, record)
+        records.mark_process(life.state, "MonitorPid", os.getpid())
+        record.save_state(life.state)
+        # before the start, so that whoever hears of it can connect
+        files.make_dirs(ctx.paths.container_run(record.id), 0o700)
+        listener = listen(ctx.paths.container_run(record.id))
+        process = _start_or_report(ctx, life, client, size)
+        if process:
+            monitor = Monitor(process, life.stdio, logs.LogWriter(record.log_path), listener, life.stdin_once)
+            monitor.add_client(client, stdin, output)
+            _watch(ctx, life, process, monitor)
+            status = 0
+    except BaseException:
+        import traceback
+
+        with open(f"{record.directory}/monitor.log", "a") as log:
+            traceback.print_exc(file=log)
+    finally:
+        os._exit(status)
+
+
+def _start_or_report(ctx: Context, life: Life, client: int, size: tuple[int, int] | None) -> launch.InitProcess | None:
+    try:
+        process = life.start(size)
+    except (MiniError, OSError) as e:
+        error = (
+            e
+            if isinstance(e, MiniError)
+            else RuntimeFault("start", f"{e.filename or 'start'}: {e.strerror}", e.errno or 0)
+        )
+        failed = records.new_state() | {"ExitCode": error.exit_code or 128, "Error": error.message}
+        life.record.save_state(failed)
+        release(ctx, life.record)
+        attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
+        return None
+    attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": process.pid}))
+    return process
+
+
+def _watch(ctx: Context, life: Life, process: launch.InitProcess, monitor: Monitor) -> None:
+    record, state = life.record, life.state
+    status = monitor.run()
+    process.close()
+    state |= {
+        "Status": "exited",
+        "Pid": 0,
+        "ExitCode": exit_code(status),
+        "FinishedAt": logs.timestamp(),
+        "OOMKilled": cgroup_of(ctx, record.id).oom_kill_count() > 0,
+    }
+    state.pop("NetworkSettings", None)
+    release(ctx, record)
+    record.save_state(state)
+    if life.host["AutoRemove"]:
+        delete(ctx, record, volumes=True)
+    monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
+
+
+def delete(ctx: Context, record: Record, volumes: bool) -> None:
+    """Removes a container that does not run, and with `volumes` the anonymous ones that were made for it."""
+    anonymous = [m["Name"] for m in record.config["Mounts"] if m["Type"] == "volume" and m.get("Anonymous")]
+    records.remove(record)
+    if volumes and anonymous:
+        from engine.storage.volumes import Volumes
+
+        store = Volumes(ctx.paths)
+        for name in anonymous:
+            try:
+                store.remove(name, {})
+            except MiniError:
+                # somebody else uses it by its name, or removed it already
+                continue
