@@ -20,6 +20,7 @@ from engine.errors import Conflict, IntegrityError, NotFound
 from engine.images.reference import Reference
 from engine.oci.digest import HEX_DIGITS, is_digest, is_hex_id
 from engine.paths import Paths
+from engine.storage.layers import chain_id, chain_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     class LayerDriver(Protocol):
         """What removal needs of a storage driver. Removing what is not there is no error."""
 
+        name: str
+
         def has_layer(self, diff_id: str) -> bool: ...
         def remove_layer(self, diff_id: str) -> None: ...
-        def remove_index(self, chain_id: str) -> None: ...
+        def remove_index(self, chain: str) -> None: ...
 
 
 _RECORD, _REMOVING = ".json", ".removing"
@@ -313,61 +316,49 @@ class ImageStore:
 
     def _finish(self, in_use: InUse | None, unmount: Unmount | None) -> set[str]:
         """Deletes the content of the images being removed that nothing else needs. Returns the DiffIDs deleted."""
-        needed: set[str] = set()
-        going = []
+        going, staying = [], []
         for image_id in self._ids(_REMOVING):
             record = files.read_json(self._removing(image_id))
-            if in_use and in_use(image_id):
-                needed.update(_content(record))
-            else:
-                going.append(record)
-        if not going:
-            return set()
-        for image_id in self._ids(_RECORD):
-            needed.update(_content(files.read_json(self.paths.image(image_id))))
+            (staying if in_use and in_use(image_id) else going).append(record)
         deleted: set[str] = set()
-        for record in going:
-            self._delete_content(record, needed, unmount, deleted)
-            files.remove_file(self._removing(record["id"]))
+        if going:
+            staying += [files.read_json(self.paths.image(i)) for i in self._ids(_RECORD)]
+            for record in going:
+                self._delete_derived(record, staying, unmount)
+                deleted |= self._delete_content(record, staying)
+                files.remove_file(self._removing(record["id"]))
         return deleted
 
-    def _delete_content(
-        self, record: dict[str, Any], needed: set[str], unmount: Unmount | None, deleted: set[str]
-    ) -> None:
-        chain_id = record["chain_id"]
-        if chain_id and chain_id not in needed:
-            if unmount:
-                unmount(chain_id)
+    def _delete_derived(self, record: dict[str, Any], staying: list[dict[str, Any]], unmount: Unmount | None) -> None:
+        """Deletes what the drivers derived of the layers, after unmounting it."""
+        if unmount and all(other["chain_id"] != record["chain_id"] for other in staying):
+            unmount(record["chain_id"])
+        for driver in self._drivers():
+            needed = {chain for other in staying for chain in _derived(driver, other)}
+            for chain in reversed(_derived(driver, record)):
+                if chain not in needed:
+                    driver.remove_index(chain)
+
+    def _delete_content(self, record: dict[str, Any], staying: list[dict[str, Any]]) -> set[str]:
+        """Deletes layers, config and manifests. Returns the DiffIDs deleted."""
+        layers = set(record["diff_ids"]).difference(*(other["diff_ids"] for other in staying))
+        for diff_id in layers:
             for driver in self._drivers():
-                driver.remove_index(chain_id)
-        for diff_id in reversed(record["diff_ids"]):
-            if diff_id not in needed:
-                for driver in self._drivers():
-                    driver.remove_layer(diff_id)
-                deleted.add(diff_id)
-        for digest in (*record["manifests"], record["id"]):
-            if digest not in needed:
-                files.remove_file(self.paths.blob(digest))
+                driver.remove_layer(diff_id)
+        blobs = {record["id"], *record["manifests"]}
+        for digest in blobs.difference(*([other["id"], *other["manifests"]] for other in staying)):
+            files.remove_file(self.paths.blob(digest))
+        return layers
 
     def _removing(self, image_id: str) -> str:
         return self.paths.image(image_id).removesuffix(_RECORD) + _REMOVING
 
     def _drivers(self) -> Sequence[LayerDriver]:
         if self._chosen is None:
-            from engine.storage import drivers
+            from engine.storage.drivers import DRIVERS
 
-            self._chosen = [drivers.choose(self.paths, name) for name in ("erofs", "directory")]
+            self._chosen = [driver(self.paths) for driver in DRIVERS.values()]
         return self._chosen
-
-
-def chain_ids(diff_ids: Sequence[str]) -> list[str]:
-    """The chain ID of each layer on top of those below it (image-spec, config.md, "Layer ChainID")."""
-    from hashlib import sha256
-
-    chain: list[str] = []
-    for diff_id in diff_ids:
-        chain.append(f"sha256:{sha256(f'{chain[-1]} {diff_id}'.encode()).hexdigest()}" if chain else diff_id)
-    return chain
 
 
 def _new_record(manifest: bytes, config: bytes, size: int) -> dict[str, Any]:
@@ -392,15 +383,15 @@ def _new_record(manifest: bytes, config: bytes, size: int) -> dict[str, Any]:
         "id": image_id,
         "manifests": [f"sha256:{sha256(manifest).hexdigest()}"],
         "diff_ids": list(document.diff_ids),
-        "chain_id": (chain_ids(document.diff_ids) or [""])[-1],
+        "chain_id": chain_id(list(document.diff_ids)),
         "created": created if isinstance(created, str) else "",
         "size": size,
     }
 
 
-def _content(record: dict[str, Any]) -> list[str]:
-    """Everything in the store that a record needs, by digest."""
-    return [record["id"], record["chain_id"], *record["manifests"], *record["diff_ids"]]
+def _derived(driver: LayerDriver, record: dict[str, Any]) -> list[str]:
+    """The chain IDs of what the driver derives for an image: a directory for every stack of its layers, or one index."""
+    return chain_ids(record["diff_ids"]) or [record["chain_id"]] if driver.name == "directory" else [record["chain_id"]]
 
 
 def _refuse_if_needed(image: Image, users: Sequence[tuple[str, bool]], force: bool) -> None:
@@ -450,3 +441,5 @@ def _listdir(path: str) -> list[str]:
         return os.listdir(path)
     except FileNotFoundError:
         return []
+    except OSError as e:
+        raise files.store_error(e, "read", path) from e

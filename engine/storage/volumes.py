@@ -6,7 +6,8 @@
 
 A volume appears complete and vanishes at once: it is made under a name that begins with a dot, which no volume has, and
 renamed; removal does the reverse. Each is done under a lock, so that whatever has such a name while the lock is held is
-rubbish of a process that was killed.
+rubbish of a process that was killed. Only root passes `volumes/`: no user of the host reaches a set-uid file in one
+(CVE-2021-41091).
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ class Volumes:
         directory = self.paths.volume(name)
         temporary = f"{self.paths.volumes}/{_NEW}{os.urandom(8).hex()}"
         try:
-            os.mkdir(temporary, 0o711)
+            os.mkdir(temporary, 0o700)
             os.mkdir(f"{temporary}/_data", 0o755)
             os.chmod(f"{temporary}/_data", 0o755)
             # An anonymous volume is of no use after a power failure: no time is spent on making its name durable.
@@ -187,7 +188,8 @@ class Volumes:
             return None
 
     def _lock(self) -> files.FileLock:
-        files.make_dirs(self.paths.volumes, 0o711)
+        files.make_dirs(self.paths.root, 0o711)
+        files.make_dirs(self.paths.volumes, 0o700)
         return files.FileLock(self.paths.lock("volumes"))
 
 
