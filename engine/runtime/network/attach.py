@@ -1,7 +1,7 @@
 """A container on a network: a veth pair, one end at the bridge, the other the container's eth0.
 
 One message makes the pair: names, MAC, MTU, the host's end up and at the bridge, the peer born inside the container's
-network namespace (down: veth_open refuses while the pair is not complete). A netlink socket opened inside that namespace
+network namespace (down: veth_open refuses while the pair is not complete). A netlink socket opened in that namespace
 (setns(2) there and back; a socket stays where it was made) then brings up lo and eth0 and sets address and route.
 """
 
@@ -37,20 +37,21 @@ def attach(
 ) -> Endpoint:
     """Connects the network namespace of `pid` to the network's bridge, which `bridge.ensure` made ready.
 
-    `mac` None: Docker's, from the address. A pair of that name at the same bridge is one of this container's former life,
+    `mac` None: Docker's, from the address. A pair of that name at the same bridge is of this container's former life,
     whose namespace the kernel is still taking down: it is replaced. When this raises, no interface is left behind. The
     calling thread visits the other namespace. Raises Conflict (`host_ifname` is another's), Unsupported, RuntimeFault.
     """
     mac = mac or mac_of(address)
     subnet = Subnet(network.subnet)
+    log_inside = _log_inside(pid, log)
     try:
-        with Netlink() as outside, _inside(pid, log) as inside:
+        with Netlink() as outside, _inside(pid, log_inside) as inside:
             master = netlink.link_index(outside, network.bridge)
             _make_pair(
                 outside, master, _veth(network, master, pid, mac, host_ifname, container_ifname), host_ifname, log
             )
             try:
-                _configure(inside, subnet, network.gateway, address, container_ifname, log)
+                _configure(inside, subnet, network.gateway, address, container_ifname, log_inside)
             except OSError:
                 outside.apply([netlink.delete_link(host_ifname)])
                 raise
@@ -69,7 +70,7 @@ def attach(
     )
 
 
-def host_ifname(container_id: str) -> str:
+def veth_name(container_id: str) -> str:
     """The host's end for a container: 44 bits of its ID, all that fits into an interface's name."""
     return "veth" + container_id[:11]
 
@@ -82,9 +83,10 @@ def detach(host_ifname: str, log: Log | None = None) -> None:
 
 def loopback_up(pid: int, log: Log | None = None) -> None:
     """Brings up lo in the network namespace of `pid`: all that `--network none` has. Raises RuntimeFault."""
+    log_inside = _log_inside(pid, log)
     try:
-        with _inside(pid, log) as inside:
-            inside.apply([netlink.link_up(_LO_INDEX, "lo")], log)
+        with _inside(pid, log_inside) as inside:
+            inside.apply([netlink.link_up(_LO_INDEX, "lo")], log_inside)
     except OSError as e:
         raise RuntimeFault("network", f"cannot bring up lo of process {pid}: {e.strerror}", e.errno or 0) from e
 
@@ -104,18 +106,19 @@ def _inside(pid: int, log: Log | None) -> Netlink:
         theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             linux.setns(theirs, linux.CLONE_NEWNET)
-        finally:
-            os.close(theirs)
-        try:
             if log:
-                log(f"nsenter --net --target {pid}")
                 log("sysctl -w net.ipv6.conf.default.disable_ipv6=1")
             _write_if_present(_IPV6_DEFAULT, b"1")
             return Netlink()
         finally:
+            os.close(theirs)
             linux.setns(own, linux.CLONE_NEWNET)
     finally:
         os.close(own)
+
+
+def _log_inside(pid: int, log: Log | None) -> Log | None:
+    return (lambda command: log(f"nsenter -t {pid} -n {command}")) if log else None
 
 
 def _write_if_present(path: str, value: bytes) -> None:

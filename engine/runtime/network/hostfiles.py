@@ -29,10 +29,12 @@ def hosts(
 ) -> str:
     """The text of /etc/hosts. `address` None: no network of its own, so no line for itself.
 
-    `extra_hosts` are `NAME:IP` (`--add-host`); the IP `host-gateway` stands for `gateway`. `base` is the text to begin
-    with instead of the usual: the host's own file under `--network host`.
+    `extra_hosts` are `NAME:IP` (`--add-host`); the IP `host-gateway` stands for `gateway`. `base` is the host's own file
+    under `--network host`: it is taken verbatim, unless there are `extra_hosts`, as Docker does.
     """
-    text = _LOCALHOST if base is None else base
+    if base is not None and not extra_hosts:
+        return base
+    text = _LOCALHOST
     for entry in extra_hosts:
         name, _, ip = entry.partition(":")
         text += f"{gateway if ip == HOST_GATEWAY and gateway else ip}\t{name}\n"
@@ -63,14 +65,15 @@ def resolv_conf(
 ) -> str:
     """The text of /etc/resolv.conf for a container on a network of driver `mode`.
 
-    Driver host: the host's, verbatim. Otherwise without nameservers on loopback, which are the host's own; where none
-    is left, public ones. `dns`, `search`, `options` replace the host's one by one; a search of "." means none.
+    Driver host: the host's, verbatim. Otherwise without nameservers that the container does not reach: those on loopback,
+    which are the host's own, and IPv6 ones; where none is left, public ones. `dns`, `search`, `options` replace the
+    host's one by one; a search of "." means none. Unlike Docker, these too never leave the host's loopback in the file.
     """
     if dns or search or options:
         return _build(host_text, mode, dns, search, options)
     if mode == "host":
         return host_text
-    kept = "".join(line for line in host_text.splitlines(keepends=True) if not _is_local(line))
+    kept = _reachable_lines(host_text)
     if not nameservers(kept):
         kept += "\n" + "\n".join(f"nameserver {ip}" for ip in _PUBLIC_NAMESERVERS) + "\n"
     return kept
@@ -84,7 +87,7 @@ def nameservers(text: str) -> list[str]:
 def _build(host_text: str, mode: str, dns: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
     if not dns:
         own = nameservers(host_text)
-        dns = own if mode == "host" else [ip for ip in own if not _loopback(ip)] or _PUBLIC_NAMESERVERS
+        dns = own if mode == "host" else [ip for ip in own if _reachable(ip)] or _PUBLIC_NAMESERVERS
     search = search or _last(host_text, ("search", "domain"))
     options = options or _last(host_text, ("options",))
     text = ""
@@ -105,12 +108,20 @@ def _last(text: str, keywords: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _is_local(line: str) -> bool:
-    return any(_loopback(ip) for ip in nameservers(line))
+def _reachable_lines(text: str) -> str:
+    """The text without the nameservers out of reach, and, as Docker has it, without blank lines after these."""
+    kept = []
+    after_removed = False
+    for line in text.splitlines(keepends=True):
+        removed = not all(map(_reachable, nameservers(line))) or (after_removed and not line.strip())
+        if not removed:
+            kept.append(line)
+        after_removed = removed
+    return "".join(kept)
 
 
-def _loopback(ip: str) -> bool:
-    return ip.startswith("127.") or ip.partition("%")[0] == "::1"
+def _reachable(ip: str) -> bool:
+    return not ip.startswith("127.") and ":" not in ip
 
 
 def _read(path: str) -> str:

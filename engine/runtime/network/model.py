@@ -170,7 +170,6 @@ class Networks:
             "Created": network.created,
             "Scope": "local",
             "Driver": network.driver,
-            "EnableIPv4": True,
             "EnableIPv6": False,
             "IPAM": {"Driver": "default", "Options": None, "Config": config},
             "Internal": network.internal,

@@ -221,7 +221,7 @@ def _generation(netlink: Netlink) -> bytes:
     try:
         answer = netlink.get(_SUBSYSTEM << 8 | _GETGEN, struct.pack(">BBH", 0, 0, 0))
     except OSError as e:
-        raise _no_nf_tables(e) from e
+        raise _not_readable(e) from e
     return attributes(answer[4:])[1]
 
 
@@ -231,7 +231,7 @@ def _installed(netlink: Netlink) -> list[tuple[str, bytes, str]]:
     try:
         answers = netlink.dump(_SUBSYSTEM << 8 | _GETRULE, body)
     except OSError as e:
-        raise _no_nf_tables(e) from e
+        raise _not_readable(e) from e
     found = []
     for answer in answers:
         rule = attributes(answer[4:])
@@ -240,8 +240,10 @@ def _installed(netlink: Netlink) -> list[tuple[str, bytes, str]]:
     return found
 
 
-def _no_nf_tables(e: OSError) -> Exception:
-    # nfnetlink answers EINVAL for a subsystem that no module provides
+def _not_readable(e: OSError) -> Exception:
+    if e.errno == errno.EPERM:
+        return Unsupported("reading the packet filter's rules needs root (CAP_NET_ADMIN)", "run mini as root")
+    # nfnetlink answers EINVAL for a subsystem that no module provides.
     if e.errno in (errno.EINVAL, errno.EOPNOTSUPP):
         return Unsupported("this kernel has no nf_tables, which the bridge network's NAT needs", _HINT)
     return e

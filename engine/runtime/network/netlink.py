@@ -44,7 +44,7 @@ RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
 
 # A dump that a concurrent change interrupts is asked for again; more often than this somebody rewrites without pause.
 _DUMP_ATTEMPTS = 16
-_BUFFER = 1 << 18
+_BUFFER = 1 << 16  # the kernel fills at most 32 KiB of it with a list
 
 
 class Change:
