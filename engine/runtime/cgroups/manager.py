@@ -139,7 +139,7 @@ class Cgroup:
         """Moves the calling process, which must have one thread only, into the cgroup.
 
         A thread that moves itself by v1's `tasks` file needs no lock over all processes, hence no RCU grace period:
-        0.4 ms for nine hierarchies, where `add` takes 11 (Linux 5.15: cgroup_procs_write_start, kernel/cgroup/cgroup.c).
+        0.4 ms for nine hierarchies, where `add` takes 11 (Linux 5.15, kernel/cgroup/cgroup.c: cgroup_procs_write_start).
         """
         for directory in self.directories():
             file = "cgroup.procs" if self._is_v2(directory) else "tasks"
