@@ -20,7 +20,7 @@ from engine.errors import Conflict, IntegrityError, NotFound
 from engine.images.reference import Reference
 from engine.oci.digest import HEX_DIGITS, is_digest, is_hex_id
 from engine.paths import Paths
-from engine.storage.layers import chain_id, chain_ids
+from engine.storage.layers import chain_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         def remove_index(self, chain: str) -> None: ...
 
 
-_RECORD, _REMOVING = ".json", ".removing"
+RECORD, REMOVING = ".json", ".removing"
 _LONGEST_NAME = 200
 
 
@@ -114,7 +114,7 @@ class ImageStore:
 
         Raises NotFound with Docker's text, InvalidReference.
         """
-        return self._lookup(name)[0]
+        return self.lookup(name)[0]
 
     def find(self, name: str) -> Image | None:
         """As `resolve`, but None where there is no such image."""
@@ -126,7 +126,7 @@ class ImageStore:
     def list_(self) -> list[Image]:
         """Every image, the newest first. One removed meanwhile is left out."""
         names = self.names()
-        found = [self._load(i, names.get(i, [])) for i in self._ids(_RECORD)]
+        found = [self.load(i, names.get(i, [])) for i in self.ids(RECORD)]
         return sorted((i for i in found if i), key=lambda i: (i.created, i.id), reverse=True)
 
     def names(self) -> dict[str, list[str]]:
@@ -148,30 +148,45 @@ class ImageStore:
         """
         return files.FileLock(self.paths.lock("images"), shared=True)
 
-    def _lookup(self, name: str) -> tuple[Image, str | None]:
+    def writing(self) -> files.FileLock:
+        """The exclusive lock of whoever changes something here."""
+        for directory in (self.paths.root, self.paths.images, self.paths.tags, self.paths.blobs):
+            files.make_dirs(directory, 0o711)
+        return files.FileLock(self.paths.lock("images"))
+
+    def drivers(self) -> Sequence[LayerDriver]:
+        """Whatever driver may have stored a layer here."""
+        if self._chosen is None:
+            from engine.storage.drivers import DRIVERS
+
+            self._chosen = [driver(self.paths) for driver in DRIVERS.values()]
+        return self._chosen
+
+    def lookup(self, name: str) -> tuple[Image, str | None]:
         """The image and the reference that led to it, None where it was an ID."""
         if is_hex_id(name) or is_digest(name):
             shown = name if is_digest(name) else f"sha256:{name}"
-            image = self._load(shown)
+            image = self.load(shown)
             if image:
                 return image, None
             raise NotFound(f"No such image: {shown}")
         reference = Reference.parse(name)
         key = _key(reference)
-        image = self._load(self._read_name(f"{self.paths.tags}/{_file_name(key)}")[0])
+        image = self.load(self._read_name(f"{self.paths.tags}/{_file_name(key)}")[0])
         if image:
             return image, key
         prefix, hint = name.removeprefix("sha256:"), None
         if prefix and not prefix.strip(HEX_DIGITS):
-            fitting = [i for i in self._ids(_RECORD) if i.startswith(prefix, 7)]
-            image = self._load(fitting[0]) if len(fitting) == 1 else None
+            fitting = [i for i in self.ids(RECORD) if i.startswith(prefix, 7)]
+            image = self.load(fitting[0]) if len(fitting) == 1 else None
             if image:
                 return image, None
             if fitting:
                 hint = f"{len(fitting)} image IDs begin with {prefix}: give more of it"
         raise NotFound(f"No such image: {reference.familiar()}", hint)
 
-    def _load(self, image_id: str, names: list[str] | None = None) -> Image | None:
+    def load(self, image_id: str, names: list[str] | None = None) -> Image | None:
+        """The image of a complete ID, None where there is none."""
         if not image_id:
             return None
         try:
@@ -183,11 +198,14 @@ class ImageStore:
         """(image ID, reference) of a tag file, ("", "") where there is none or it is not one."""
         try:
             image_id, _, reference = files.read_bytes(path).decode().strip().partition(" ")
-        except (OSError, UnicodeDecodeError):
+        except (FileNotFoundError, UnicodeDecodeError):
             return "", ""
+        except OSError as e:
+            raise files.store_error(e, "read", path) from e
         return (image_id, reference) if is_digest(image_id) else ("", "")
 
-    def _ids(self, suffix: str) -> Iterator[str]:
+    def ids(self, suffix: str) -> Iterator[str]:
+        """The IDs of the images with a RECORD, or of those REMOVING."""
         for file in _listdir(self.paths.images):
             if file.endswith(suffix) and is_hex_id(file[: -len(suffix)]):
                 yield f"sha256:{file[: -len(suffix)]}"
@@ -206,13 +224,13 @@ class ImageStore:
         record = _new_record(manifest, config, size)
         image_id, manifest_digest = record["id"], record["manifests"][-1]
         names = [_key(Reference.parse(r)) for r in (tag, repo_digest) if r]
-        with self._writing():
-            missing = [d for d in record["diff_ids"] if not any(driver.has_layer(d) for driver in self._drivers())]
+        with self.writing():
+            missing = [d for d in record["diff_ids"] if not any(driver.has_layer(d) for driver in self.drivers())]
             if missing:
                 raise Conflict(f"layer {missing[0]} was removed while its image was pulled", "pull it again")
             self._write_blob(manifest_digest, manifest)
             self._write_blob(image_id, config)
-            known = self._load(image_id)
+            known = self.load(image_id)
             if known:
                 others = [m for m in known.manifests if m != manifest_digest]
                 record["manifests"] = [*others, manifest_digest]
@@ -223,21 +241,16 @@ class ImageStore:
 
     def tag(self, image: Image, canonical: str) -> None:
         """Points a reference to the image, away from whatever it pointed to; atomic. NotFound if the image is gone."""
-        with self._writing():
-            if not self._load(image.id):
+        with self.writing():
+            if not self.load(image.id):
                 raise NotFound(f"No such image: {image.id}")
             self._write_name(_key(Reference.parse(canonical)), image.id)
         image._names = None
 
     def untag(self, canonical: str) -> None:
         """Takes a reference away and nothing else; no error where there is none."""
-        with self._writing():
-            self._remove_name(_key(Reference.parse(canonical)))
-
-    def _writing(self) -> files.FileLock:
-        for directory in (self.paths.root, self.paths.images, self.paths.tags, self.paths.blobs):
-            files.make_dirs(directory, 0o711)
-        return files.FileLock(self.paths.lock("images"))
+        with self.writing():
+            self.remove_name(_key(Reference.parse(canonical)))
 
     def _write_blob(self, digest: str, data: bytes) -> None:
         path = self.paths.blob(digest)
@@ -251,7 +264,7 @@ class ImageStore:
     def _write_name(self, name: str, image_id: str) -> None:
         files.write_atomic(f"{self.paths.tags}/{_file_name(name)}", f"{image_id} {name}\n".encode())
 
-    def _remove_name(self, name: str) -> None:
+    def remove_name(self, name: str) -> None:
         files.remove_file(f"{self.paths.tags}/{_file_name(name)}")
 
     # --- removing --------------------------------------------------------------------------------------------------
@@ -259,106 +272,25 @@ class ImageStore:
     def remove(
         self, name: str, force: bool = False, in_use: InUse | None = None, unmount: Unmount | None = None
     ) -> list[tuple[str, str]]:
-        """`rmi`: ("Untagged", reference) and ("Deleted", ID) in Docker's order (moby, daemon/images/image_delete.go).
+        """`rmi`: ("Untagged", reference) and ("Deleted", ID) in Docker's order: see `engine.storage.removal`.
 
         A reference loses its name, and the last one takes the image with it; an ID takes the image and all its names.
         Layers go that no other image has. Where a stopped container uses the image, `force` takes the image away and
         leaves its layers to the container: `finish_removals` deletes them when it is gone. Raises NotFound, and
         Conflict in Docker's words.
         """
-        with self._writing():
-            image, key = self._lookup(name)
-            users = in_use(image.id) if in_use else ()
-            if key:
-                events, gone = self._untag_for_removal(name, key, image, users, force)
-            else:
-                _refuse_if_needed(image, users, force)
-                events, gone = [self._untagged(n) for n in image.names], True
-            if gone:
-                os.rename(self.paths.image(image.id), self._removing(image.id))
-                files.sync_dir(self.paths.images)
-                events.append(("Deleted", image.id))
-            deleted = self._finish(in_use, unmount)
-            if gone:
-                pairs = zip(image.diff_ids, chain_ids(image.diff_ids), strict=True)
-                events += [("Deleted", chain) for diff_id, chain in reversed(list(pairs)) if diff_id in deleted]
-        return events
+        from engine.storage.removal import Removal
+
+        with self.writing():
+            return Removal(self, in_use, unmount).remove(name, force)
 
     def finish_removals(self, in_use: InUse | None = None, unmount: Unmount | None = None) -> None:
         """Deletes what removals left: one that was killed, or of an image that a container still used. Idempotent."""
-        if any(self._ids(_REMOVING)):
-            with self._writing():
-                self._finish(in_use, unmount)
+        if any(self.ids(REMOVING)):
+            from engine.storage.removal import Removal
 
-    def _untag_for_removal(
-        self, name: str, key: str, image: Image, users: Sequence[tuple[str, bool]], force: bool
-    ) -> tuple[list[tuple[str, str]], bool]:
-        """Takes the reference away, and digest references that no tag of its repository keeps. True: none are left."""
-        names = image.names
-        if users and not force and _is_single(names):
-            raise Conflict(
-                f'conflict: unable to remove repository reference "{name}" (must force) - '
-                f"container {users[0][0][:12]} is using its referenced image {image.short_id}"
-            )
-        events = [self._untagged(key)]
-        remaining = [n for n in names if n != key]
-        repository = _repository(key)
-        if "@" not in key and not any(_repository(n) == repository and "@" not in n for n in remaining):
-            orphans = [n for n in remaining if _repository(n) == repository]
-            events += [self._untagged(n) for n in orphans]
-            remaining = [n for n in remaining if n not in orphans]
-        kept_for_user = any(running or not force for _, running in users)
-        return events, not remaining and not kept_for_user
-
-    def _untagged(self, name: str) -> tuple[str, str]:
-        self._remove_name(name)
-        return "Untagged", Reference.parse(name).familiar()
-
-    def _finish(self, in_use: InUse | None, unmount: Unmount | None) -> set[str]:
-        """Deletes the content of the images being removed that nothing else needs. Returns the DiffIDs deleted."""
-        going, staying = [], []
-        for image_id in self._ids(_REMOVING):
-            record = files.read_json(self._removing(image_id))
-            (staying if in_use and in_use(image_id) else going).append(record)
-        deleted: set[str] = set()
-        if going:
-            staying += [files.read_json(self.paths.image(i)) for i in self._ids(_RECORD)]
-            for record in going:
-                self._delete_derived(record, staying, unmount)
-                deleted |= self._delete_content(record, staying)
-                files.remove_file(self._removing(record["id"]))
-        return deleted
-
-    def _delete_derived(self, record: dict[str, Any], staying: list[dict[str, Any]], unmount: Unmount | None) -> None:
-        """Deletes what the drivers derived of the layers, after unmounting it."""
-        if unmount and all(other["chain_id"] != record["chain_id"] for other in staying):
-            unmount(record["chain_id"])
-        for driver in self._drivers():
-            needed = {chain for other in staying for chain in _derived(driver, other)}
-            for chain in reversed(_derived(driver, record)):
-                if chain not in needed:
-                    driver.remove_index(chain)
-
-    def _delete_content(self, record: dict[str, Any], staying: list[dict[str, Any]]) -> set[str]:
-        """Deletes layers, config and manifests. Returns the DiffIDs deleted."""
-        layers = set(record["diff_ids"]).difference(*(other["diff_ids"] for other in staying))
-        for diff_id in layers:
-            for driver in self._drivers():
-                driver.remove_layer(diff_id)
-        blobs = {record["id"], *record["manifests"]}
-        for digest in blobs.difference(*([other["id"], *other["manifests"]] for other in staying)):
-            files.remove_file(self.paths.blob(digest))
-        return layers
-
-    def _removing(self, image_id: str) -> str:
-        return self.paths.image(image_id).removesuffix(_RECORD) + _REMOVING
-
-    def _drivers(self) -> Sequence[LayerDriver]:
-        if self._chosen is None:
-            from engine.storage.drivers import DRIVERS
-
-            self._chosen = [driver(self.paths) for driver in DRIVERS.values()]
-        return self._chosen
+            with self.writing():
+                Removal(self, in_use, unmount).finish()
 
 
 def _new_record(manifest: bytes, config: bytes, size: int) -> dict[str, Any]:
@@ -387,36 +319,6 @@ def _new_record(manifest: bytes, config: bytes, size: int) -> dict[str, Any]:
         "created": created if isinstance(created, str) else "",
         "size": size,
     }
-
-
-def _derived(driver: LayerDriver, record: dict[str, Any]) -> list[str]:
-    """The chain IDs of what the driver derives for an image: a directory for every stack of its layers, or one index."""
-    return chain_ids(record["diff_ids"]) or [record["chain_id"]] if driver.name == "directory" else [record["chain_id"]]
-
-
-def _refuse_if_needed(image: Image, users: Sequence[tuple[str, bool]], force: bool) -> None:
-    """Raises Conflict, in Docker's words and order, where removal by ID is not allowed."""
-    running = next((c for c, runs in users if runs), None)
-    stopped = next((c for c, runs in users if not runs), None)
-    if running:
-        why = f"(cannot be forced) - image is being used by running container {running[:12]}"
-    elif image.names and not force and not _is_single(image.names):
-        why = "(must be forced) - image is referenced in multiple repositories"
-    elif stopped and not force:
-        why = f"(must be forced) - image is being used by stopped container {stopped[:12]}"
-    else:
-        return
-    raise Conflict(f"conflict: unable to delete {image.short_id} {why}")
-
-
-def _is_single(names: Sequence[str]) -> bool:
-    """Whether all names are of one repository, with one tag at most (moby's isSingleReference)."""
-    tags = [n for n in names if "@" not in n]
-    return len(tags) <= 1 and len({_repository(n) for n in names}) == 1
-
-
-def _repository(name: str) -> str:
-    return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
 
 
 def _key(reference: Reference) -> str:
