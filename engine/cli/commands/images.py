@@ -1,0 +1,84 @@
+"""`mini images`."""
+
+from __future__ import annotations
+
+import time
+
+from engine.cli import formats, templates
+from engine.context import Context
+from engine.images.reference import Reference
+from engine.storage.images import Image, ImageStore
+
+HEADERS = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Digest": "DIGEST",
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+}
+NONE = "<none>"
+
+
+def main(
+    context: Context, repository: str | None, all: bool, digests: bool, format: str | None, no_trunc: bool, quiet: bool
+) -> None:
+    now = time.time()
+    rows = []
+    digests = digests or ".Digest" in (format or "")
+    for image in ImageStore(context.paths).list_():
+        for name, tag, digest in _names(image, digests):
+            if repository and not _matches(repository, name, tag):
+                continue
+            rows.append(
+                {
+                    "Repository": name,
+                    "Tag": tag,
+                    "Digest": digest,
+                    "ID": image.id if no_trunc else image.short_id,
+                    "CreatedSince": formats.ago(image.created, now) if formats.seconds_of(image.created) else "N/A",
+                    "CreatedAt": formats.local_time(formats.seconds_of(image.created)),
+                    "Size": formats.size(image.size),
+                }
+            )
+    columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
+    if quiet:
+        # one line an image, however many names it has
+        rows = list({row["ID"]: row for row in rows}.values())
+    templates.show(rows, columns, HEADERS, format, "ID" if quiet else None)
+
+
+def _names(image: Image, digests: bool) -> list[tuple[str, str, str]]:
+    """(repository, tag, digest) of each line that the image has, as Docker splits them."""
+    by_repository: dict[str, list[str]] = {}
+    for text in image.repo_digests:
+        reference = Reference.parse(text)
+        by_repository.setdefault(reference.familiar_name, []).append(reference.digest or NONE)
+    lines = []
+    tagged = set()
+    for text in image.tags:
+        reference = Reference.parse(text)
+        name = reference.familiar_name
+        tagged.add(name)
+        for digest in (by_repository.get(name) or [NONE]) if digests else [NONE]:
+            lines.append((name, reference.tag or NONE, digest))
+    for name, values in by_repository.items():
+        if name not in tagged:
+            lines += [(name, NONE, digest) for digest in (values if digests else values[:1])]
+    return lines or [(NONE, NONE, NONE)]
+
+
+def _matches(wanted: str, name: str, tag: str) -> bool:
+    """`alpine` means every tag, `alpine:3.20` one; `*` and `?` are patterns within a path component, as in Docker."""
+    reference = wanted.removeprefix("docker.io/").removeprefix("library/")
+    slash = reference.rfind("/")
+    repository, colon, wanted_tag = reference, "", ""
+    if ":" in reference[slash + 1 :]:
+        repository, colon, wanted_tag = reference.rpartition(":")
+    if not any(c in reference for c in "*?["):
+        return repository == name and (not colon or wanted_tag == tag)
+    from fnmatch import fnmatchcase
+
+    same_depth = repository.count("/") == name.count("/")
+    return same_depth and fnmatchcase(name, repository) and (not colon or fnmatchcase(tag, wanted_tag))

@@ -1,0 +1,116 @@
+"""`mini inspect`, and `inspect` of containers, images, volumes and networks.
+
+What exists is printed as one JSON list even when something is missing; each missing name is one line of error, exit code 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from engine.cli import templates
+from engine.context import Context
+from engine.errors import InvalidReference, NotFound, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Finder = Callable[[Context, str], Any]
+
+
+def anything(context: Context, names: list[str], format: str | None, type: str | None) -> int:
+    finders: dict[str, Finder] = {"container": _container, "image": _image, "volume": _volume, "network": _network}
+    if type and type not in finders:
+        raise UsageError(f'"{type}" is not a valid value for --type', f"valid are {', '.join(finders)}")
+    kinds = [finders[type]] if type else list(finders.values())
+    return _show(context, names, format, kinds, type or "object")
+
+
+def containers(context: Context, names: list[str], format: str | None) -> int:
+    return _show(context, names, format, [_container], "container")
+
+
+def images(context: Context, names: list[str], format: str | None) -> int:
+    return _show(context, names, format, [_image], "image")
+
+
+def volumes(context: Context, names: list[str], format: str | None) -> int:
+    return _show(context, names, format, [_volume], "volume")
+
+
+def networks(context: Context, names: list[str], format: str | None) -> int:
+    return _show(context, names, format, [_network], "network")
+
+
+def _show(context: Context, names: list[str], format: str | None, kinds: list[Finder], what: str) -> int:
+    found, missing = [], []
+    for name in names:
+        value = _first(context, name, kinds)
+        if value is None:
+            missing.append(name)
+        else:
+            found.append(value)
+    if not format:
+        print(json.dumps(found, indent=4, ensure_ascii=False))
+    elif format == "json":
+        print(templates.one("json", found))
+    else:
+        parts = templates.parse(format)
+        for value in found:
+            print(templates.render(parts, value))
+    sys.stdout.flush()
+    for name in missing:
+        print(f"Error: No such {what}: {name}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _first(context: Context, name: str, kinds: list[Finder]) -> Any:
+    for kind in kinds:
+        try:
+            return kind(context, name)
+        except (NotFound, InvalidReference):
+            continue
+    return None
+
+
+def _container(context: Context, name: str) -> Any:
+    from engine import containers
+
+    return containers.inspect(context, name)
+
+
+def _image(context: Context, name: str) -> Any:
+    from engine.images.reference import Reference
+    from engine.storage.images import ImageStore
+
+    image = ImageStore(context.paths).resolve(name)
+    config = image.config
+    return {
+        "Id": image.id,
+        "RepoTags": [Reference.parse(t).familiar() for t in image.tags],
+        "RepoDigests": [Reference.parse(d).familiar() for d in image.repo_digests],
+        "Parent": "",
+        "Comment": (config.get("history") or [{}])[-1].get("comment", ""),
+        "Created": image.created,
+        "Author": config.get("author", ""),
+        "Config": config.get("config") or {},
+        "Architecture": config.get("architecture", ""),
+        **({"Variant": config["variant"]} if config.get("variant") else {}),
+        "Os": config.get("os", ""),
+        "Size": image.size,
+        "RootFS": {"Type": "layers", "Layers": image.diff_ids},
+    }
+
+
+def _volume(context: Context, name: str) -> Any:
+    from engine.storage.volumes import Volumes
+
+    return Volumes(context.paths).inspect(name)
+
+
+def _network(context: Context, name: str) -> Any:
+    from engine.cli.commands import network
+
+    return network.inspect(context, name)

@@ -1,0 +1,32 @@
+"""`mini stop`, `kill`, `rm` and `wait`: one after the other, for every container named."""
+
+from __future__ import annotations
+
+from engine import containers
+from engine.cli.each import each
+from engine.context import Context
+from engine.errors import NotFound
+
+
+def stop(context: Context, container: list[str], signal: str | None, timeout: int | None) -> int:
+    return each(container, lambda name: containers.stop(context, name, timeout, signal), echo=True)
+
+
+def kill(context: Context, container: list[str], signal: str) -> int:
+    return each(container, lambda name: containers.kill(context, name, signal), echo=True)
+
+
+def rm(context: Context, container: list[str], force: bool, volumes: bool) -> int:
+    def remove(name: str) -> None:
+        try:
+            containers.remove(context, name, force, volumes)
+        except NotFound:
+            # as Docker: what is to be gone by force, and is not there, is gone
+            if not force:
+                raise
+
+    return each(container, remove, echo=True)
+
+
+def wait(context: Context, container: list[str]) -> int:
+    return each(container, lambda name: print(containers.wait(context, name), flush=True))

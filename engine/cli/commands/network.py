@@ -1,0 +1,67 @@
+"""`mini network ls` and `inspect`."""
+
+from __future__ import annotations
+
+from engine.cli import formats, templates
+from engine.context import Context
+from engine.runtime.network.model import Endpoint, Networks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HEADERS = {
+    "ID": "NETWORK ID",
+    "Name": "NAME",
+    "Driver": "DRIVER",
+    "Scope": "SCOPE",
+    "CreatedAt": "CREATED AT",
+    "Internal": "INTERNAL",
+    "IPv6": "IPV6",
+    "Labels": "LABELS",
+}
+
+
+def networks(context: Context) -> Networks:
+    return Networks(context.paths, context.bridge, context.subnet)
+
+
+def list_(context: Context, format: str | None, no_trunc: bool, quiet: bool) -> None:
+    known = networks(context)
+    rows = [_row(known.inspect(network), not no_trunc) for network in known.list_()]
+    templates.show(rows, ("ID", "Name", "Driver", "Scope"), HEADERS, format, "ID" if quiet else None)
+
+
+def inspect(context: Context, name: str) -> dict[str, Any]:
+    """Docker's inspect object, with the running containers that are on the network."""
+    from engine import containers
+
+    known = networks(context)
+    network = known.get(name)
+    endpoints = []
+    for container in containers.list_(context):
+        settings = container["NetworkSettings"]["Networks"].get(network.name)
+        if settings and container["State"]["Running"]:
+            endpoint = Endpoint(
+                network.name,
+                network.id,
+                settings.get("EndpointID", ""),
+                address=settings["IPAddress"],
+                prefix=settings["IPPrefixLen"],
+                mac=settings["MacAddress"],
+            )
+            endpoints.append((container["Id"], container["Name"].removeprefix("/"), endpoint))
+    return known.inspect(network, endpoints)
+
+
+def _row(network: dict[str, Any], truncate: bool) -> dict[str, str]:
+    return {
+        "ID": network["Id"][:12] if truncate else network["Id"],
+        "Name": network["Name"],
+        "Driver": network["Driver"],
+        "Scope": network["Scope"],
+        "CreatedAt": network.get("Created", ""),
+        "Internal": templates.go_text(bool(network.get("Internal"))),
+        "IPv6": templates.go_text(bool(network.get("EnableIPv6"))),
+        "Labels": formats.labels(network.get("Labels")),
+    }

@@ -1,0 +1,69 @@
+"""`mini ps`."""
+
+from __future__ import annotations
+
+import time
+
+from engine import containers
+from engine.cli import formats, templates
+from engine.context import Context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+HEADERS = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "Labels": "LABELS",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "Mounts": "MOUNTS",
+    "Names": "NAMES",
+    "Networks": "NETWORKS",
+    "Ports": "PORTS",
+    "State": "STATE",
+    "Status": "STATUS",
+}
+
+
+def main(
+    context: Context, all: bool, format: str | None, last: int, latest: bool, no_trunc: bool, quiet: bool
+) -> None:
+    found = containers.list_(context)
+    if latest:
+        last = 1
+    if last > 0:
+        found = found[:last]
+    elif not all:
+        found = [c for c in found if c["State"]["Running"] or c["State"]["Status"] == "paused"]
+    now = time.time()
+    rows = [row(c, now, truncate=not no_trunc) for c in found]
+    templates.show(rows, COLUMNS, HEADERS, format, "ID" if quiet else None)
+
+
+def row(container: dict[str, Any], now: float, truncate: bool) -> dict[str, str]:
+    """Docker's fields of one line, from the inspect object."""
+    config, state = container["Config"], container["State"]
+    image = config["Image"]
+    mounts = container.get("Mounts") or []
+    sources = [m.get("Name") or m.get("Source") or "" for m in mounts]
+    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+    return {
+        "ID": container["Id"][:12] if truncate else container["Id"],
+        "Image": formats.short_id(image) if truncate and image.startswith("sha256:") else image,
+        "Command": formats.command(container["Path"], container["Args"] or [], truncate),
+        "CreatedAt": formats.local_time(formats.seconds_of(container["Created"])),
+        "RunningFor": formats.ago(container["Created"], now),
+        "Labels": formats.labels(config.get("Labels")),
+        "LocalVolumes": str(sum(m["Type"] == "volume" for m in mounts)),
+        "Mounts": ",".join(formats.ellipsis(s, 15) if truncate else s for s in sources),
+        "Names": container["Name"].removeprefix("/"),
+        "Networks": ",".join(sorted(networks)),
+        "Ports": "",
+        "State": state["Status"],
+        "Status": formats.status(state, now),
+    }

@@ -1,0 +1,16 @@
+"""`mini tag`."""
+
+from __future__ import annotations
+
+from engine.context import Context
+from engine.errors import InvalidReference
+from engine.images.reference import Reference
+from engine.storage.images import ImageStore
+
+
+def main(context: Context, source: str, target: str) -> None:
+    reference = Reference.parse(target)
+    if reference.digest:
+        raise InvalidReference("refusing to create a tag with a digest reference")
+    store = ImageStore(context.paths)
+    store.tag(store.resolve(source), reference.canonical())

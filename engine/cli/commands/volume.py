@@ -1,0 +1,53 @@
+"""`mini volume create`, `ls` and `rm`."""
+
+from __future__ import annotations
+
+from engine.cli import formats, templates, values
+from engine.cli.each import each
+from engine.context import Context
+from engine.storage.volumes import Volumes
+
+HEADERS = {
+    "Driver": "DRIVER",
+    "Name": "VOLUME NAME",
+    "Labels": "LABELS",
+    "Mountpoint": "MOUNTPOINT",
+    "Scope": "SCOPE",
+}
+
+
+def create(context: Context, name: str | None, driver: str, label: list[str]) -> None:
+    print(Volumes(context.paths).create(name, values.mapping(label), driver).name)
+
+
+def list_(context: Context, format: str | None, quiet: bool) -> None:
+    rows = [
+        {
+            "Driver": volume.driver,
+            "Name": volume.name,
+            "Labels": formats.labels(volume.labels),
+            "Mountpoint": volume.path,
+            "Scope": "local",
+        }
+        for volume in Volumes(context.paths).list_()
+    ]
+    templates.show(rows, ("Driver", "Name"), HEADERS, format, "Name" if quiet else None)
+
+
+def remove(context: Context, volume: list[str], force: bool) -> int:
+    volumes = Volumes(context.paths)
+
+    def act(name: str) -> None:
+        volumes.remove(name, _users(context, name), force)
+
+    return each(volume, act, echo=True)
+
+
+def _users(context: Context, name: str) -> list[str]:
+    from engine import containers
+
+    return [
+        container["Id"]
+        for container in containers.list_(context)
+        if any(m["Type"] == "volume" and m.get("Name") == name for m in container.get("Mounts") or [])
+    ]

@@ -1,0 +1,218 @@
+"""Commands on containers, each at the top and under `container`, as Docker has them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from engine.cli.declare import command, flag, option
+
+Strings = list[str] | None
+String = str | None
+
+FORMAT_HELP = "Format output: 'json' (one object a line), or a template such as '{{.ID}}' or 'table {{.ID}}\\t{{.Names}}'"
+INSPECT_FORMAT_HELP = "Format output: 'json', or a template such as '{{.State.Status}}' or '{{json .Config}}'"
+
+
+def container_options(
+    image: Annotated[str, typer.Argument()],
+    command: Annotated[Strings, typer.Argument()] = None,
+    extra_hosts: Annotated[Strings, option("--add-host", kind="list", help="Add a custom host-to-IP mapping (host:ip)")] = None,
+    annotations: Annotated[Strings, option("--annotation", kind="map", help="Add an annotation to the OCI spec")] = None,
+    attach: Annotated[Strings, option("-a", "--attach", kind="list", help="Attach to STDIN, STDOUT or STDERR")] = None,
+    cap_add: Annotated[Strings, option("--cap-add", kind="list", help="Add Linux capabilities")] = None,
+    cap_drop: Annotated[Strings, option("--cap-drop", kind="list", help="Drop Linux capabilities")] = None,
+    cidfile: Annotated[String, option("--cidfile", help="Write the container ID to the file")] = None,
+    cpu_shares: Annotated[String, option("-c", "--cpu-shares", kind="int", help="CPU shares (relative weight)")] = None,
+    cpus: Annotated[String, option("--cpus", kind="decimal", help="Number of CPUs")] = None,
+    cpuset_cpus: Annotated[String, option("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")] = None,
+    dns: Annotated[Strings, option("--dns", kind="list", help="Set custom DNS servers")] = None,
+    dns_options: Annotated[Strings, option("--dns-option", kind="list", help="Set DNS options")] = None,
+    dns_search: Annotated[Strings, option("--dns-search", kind="list", help="Set custom DNS search domains")] = None,
+    domainname: Annotated[String, option("--domainname", help="Container NIS domain name")] = None,
+    entrypoint: Annotated[
+        String, option("--entrypoint", help="Overwrite the default ENTRYPOINT of the image ('' for none)")
+    ] = None,
+    env: Annotated[Strings, option("-e", "--env", kind="list", help="Set environment variables")] = None,
+    env_files: Annotated[
+        Strings, option("--env-file", kind="list", help="Read in a file of environment variables")
+    ] = None,
+    group_add: Annotated[Strings, option("--group-add", kind="list", help="Add additional groups to join")] = None,
+    hostname: Annotated[String, option("-h", "--hostname", help="Container host name")] = None,
+    interactive: Annotated[bool, flag("-i", "--interactive", help="Keep STDIN open even if not attached")] = False,
+    labels: Annotated[Strings, option("-l", "--label", kind="list", help="Set meta data on a container")] = None,
+    memory: Annotated[String, option("-m", "--memory", kind="bytes", help="Memory limit")] = None,
+    memory_reservation: Annotated[
+        String, option("--memory-reservation", kind="bytes", help="Memory soft limit")
+    ] = None,
+    memory_swap: Annotated[
+        String,
+        option("--memory-swap", kind="bytes", help="Limit of memory plus swap: '-1' to enable unlimited swap"),
+    ] = None,
+    name: Annotated[String, option("--name", help="Assign a name to the container")] = None,
+    network: Annotated[
+        String, option("--network", "--net", kind="network", help="Connect a container to a network (bridge, none, host)")
+    ] = None,
+    oom_kill_disable: Annotated[bool, flag("--oom-kill-disable", help="Disable OOM Killer")] = False,
+    oom_score_adj: Annotated[
+        String, option("--oom-score-adj", kind="int", help="Tune host's OOM preferences (-1000 to 1000)")
+    ] = None,
+    pids_limit: Annotated[
+        String, option("--pids-limit", kind="int", help="Tune container pids limit (set -1 for unlimited)")
+    ] = None,
+    platform: Annotated[
+        String, option("--platform", help="Platform of the image, where it has several (os[/arch[/variant]])")
+    ] = None,
+    privileged: Annotated[bool, flag("--privileged", help="Give extended privileges to this container")] = False,
+    pull: Annotated[
+        str, option("--pull", help='Pull image before running ("always", "missing", "never") (default "missing")')
+    ] = "missing",
+    quiet: Annotated[bool, flag("-q", "--quiet", help="Suppress the pull output")] = False,
+    read_only: Annotated[
+        bool, flag("--read-only", help="Mount the container's root filesystem as read only")
+    ] = False,
+    remove: Annotated[
+        bool,
+        flag("--rm", help="Automatically remove the container and its associated anonymous volumes when it exits"),
+    ] = False,
+    security_opt: Annotated[Strings, option("--security-opt", kind="list", help="Security Options")] = None,
+    shm_size: Annotated[String, option("--shm-size", kind="bytes", help="Size of /dev/shm")] = None,
+    stop_signal: Annotated[String, option("--stop-signal", help="Signal to stop the container")] = None,
+    stop_timeout: Annotated[
+        String, option("--stop-timeout", kind="int", help="Timeout (in seconds) to stop a container")
+    ] = None,
+    sysctls: Annotated[Strings, option("--sysctl", kind="map", help="Sysctl options")] = None,
+    tmpfs: Annotated[Strings, option("--tmpfs", kind="list", help="Mount a tmpfs directory")] = None,
+    tty: Annotated[bool, flag("-t", "--tty", help="Allocate a pseudo-TTY")] = False,
+    ulimits: Annotated[Strings, option("--ulimit", kind="ulimit", help="Ulimit options")] = None,
+    user: Annotated[
+        String, option("-u", "--user", help="Username or UID (format: <name|uid>[:<group|gid>])")
+    ] = None,
+    volumes: Annotated[Strings, option("-v", "--volume", kind="list", help="Bind mount a volume")] = None,
+    workdir: Annotated[String, option("-w", "--workdir", help="Working directory inside the container")] = None,
+) -> None:
+    """The options that `run` and `create` share."""
+
+
+def declare(apps: dict[str, typer.Typer]) -> None:
+    many = "CONTAINER [CONTAINER...]"
+    common = "Common Commands"
+
+    @command("run", apps, "IMAGE [COMMAND] [ARG...]", also=container_options, interspersed=False, panel=common,
+             aliases=("container run",))
+    def run(
+        detach: Annotated[bool, flag("-d", "--detach", help="Run container in background and print container ID")] = False,
+        detach_keys: Annotated[
+            String, option("--detach-keys", help="Override the key sequence for detaching a container")
+        ] = None,
+        sig_proxy: Annotated[
+            bool, flag("--sig-proxy", help="Proxy received signals to the process (default true)")
+        ] = True,
+    ) -> None:
+        """Create and run a new container from an image"""
+
+    @command("create", apps, "IMAGE [COMMAND] [ARG...]", also=container_options, interspersed=False,
+             aliases=("container create",), target="run:create")
+    def create() -> None:
+        """Create a new container"""
+
+    @command("exec", apps, "CONTAINER COMMAND [ARG...]", interspersed=False, panel=common, aliases=("container exec",))
+    def exec(
+        container: Annotated[str, typer.Argument()],
+        command: Annotated[list[str], typer.Argument()],
+        detach: Annotated[bool, flag("-d", "--detach", help="Detached mode: run command in the background")] = False,
+        env: Annotated[Strings, option("-e", "--env", kind="list", help="Set environment variables")] = None,
+        env_files: Annotated[
+            Strings, option("--env-file", kind="list", help="Read in a file of environment variables")
+        ] = None,
+        interactive: Annotated[bool, flag("-i", "--interactive", help="Keep STDIN open even if not attached")] = False,
+        privileged: Annotated[bool, flag("--privileged", help="Give extended privileges to the command")] = False,
+        tty: Annotated[bool, flag("-t", "--tty", help="Allocate a pseudo-TTY")] = False,
+        user: Annotated[
+            String, option("-u", "--user", help='Username or UID (format: "<name|uid>[:<group|gid>]")')
+        ] = None,
+        workdir: Annotated[String, option("-w", "--workdir", help="Working directory inside the container")] = None,
+    ) -> None:
+        """Execute a command in a running container"""
+
+    @command("ps", apps, panel=common, aliases=("container ls", "container list", "container ps"))
+    def ps(
+        all: Annotated[bool, flag("-a", "--all", help="Show all containers (default shows just running)")] = False,
+        format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
+        last: Annotated[
+            str, option("-n", "--last", kind="int", help="Show n last created containers (includes all states)")
+        ] = "-1",
+        latest: Annotated[
+            bool, flag("-l", "--latest", help="Show the latest created container (includes all states)")
+        ] = False,
+        no_trunc: Annotated[bool, flag("--no-trunc", help="Don't truncate output")] = False,
+        quiet: Annotated[bool, flag("-q", "--quiet", help="Only display container IDs")] = False,
+    ) -> None:
+        """List containers"""
+
+    @command("start", apps, many, aliases=("container start",))
+    def start(
+        container: Annotated[list[str], typer.Argument()],
+        attach: Annotated[bool, flag("-a", "--attach", help="Attach STDOUT/STDERR and forward signals")] = False,
+        detach_keys: Annotated[
+            String, option("--detach-keys", help="Override the key sequence for detaching a container")
+        ] = None,
+        interactive: Annotated[bool, flag("-i", "--interactive", help="Attach container's STDIN")] = False,
+    ) -> None:
+        """Start one or more stopped containers"""
+
+    @command("stop", apps, many, aliases=("container stop",), target="lifecycle:stop")
+    def stop(
+        container: Annotated[list[str], typer.Argument()],
+        signal: Annotated[String, option("-s", "--signal", help="Signal to send to the container")] = None,
+        timeout: Annotated[
+            String, option("-t", "--timeout", "--time", kind="int", help="Seconds to wait before killing the container")
+        ] = None,
+    ) -> None:
+        """Stop one or more running containers"""
+
+    @command("kill", apps, many, aliases=("container kill",), target="lifecycle:kill")
+    def kill(
+        container: Annotated[list[str], typer.Argument()],
+        signal: Annotated[str, option("-s", "--signal", help='Signal to send to the container (default "KILL")')] = "KILL",
+    ) -> None:
+        """Kill one or more running containers"""
+
+    @command("rm", apps, many, aliases=("container rm", "container remove"), target="lifecycle:rm")
+    def rm(
+        container: Annotated[list[str], typer.Argument()],
+        force: Annotated[
+            bool, flag("-f", "--force", help="Force the removal of a running container (uses SIGKILL)")
+        ] = False,
+        volumes: Annotated[
+            bool, flag("-v", "--volumes", help="Remove anonymous volumes associated with the container")
+        ] = False,
+    ) -> None:
+        """Remove one or more containers"""
+
+    @command("logs", apps, "CONTAINER", aliases=("container logs",))
+    def logs(
+        container: Annotated[str, typer.Argument()],
+        follow: Annotated[bool, flag("-f", "--follow", help="Follow log output")] = False,
+        since: Annotated[
+            String,
+            option("--since", help='Show logs since timestamp ("2013-01-02T13:23:37Z") or relative ("42m" for 42 minutes)'),
+        ] = None,
+        tail: Annotated[
+            str, option("-n", "--tail", help='Number of lines to show from the end of the logs (default "all")')
+        ] = "all",
+        timestamps: Annotated[bool, flag("-t", "--timestamps", help="Show timestamps")] = False,
+    ) -> None:
+        """Fetch the logs of a container"""
+
+    @command("wait", apps, many, aliases=("container wait",), target="lifecycle:wait")
+    def wait(container: Annotated[list[str], typer.Argument()]) -> None:
+        """Block until one or more containers stop, then print their exit codes"""
+
+    @command("container inspect", apps, many, target="inspect:containers")
+    def inspect_container(
+        names: Annotated[list[str], typer.Argument()],
+        format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
+    ) -> None:
+        """Display detailed information on one or more containers"""

@@ -1,0 +1,157 @@
+"""Texts for people, exactly as Docker's: tables, ages, sizes, the status of a container, a shortened ID or command.
+
+Sources: docker/go-units (duration.go, size.go), docker/cli (cli/command/formatter), moby (container/state.go). `now` and times are
+seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
+_COLUMN_GAP = 3
+_COLUMN_MINIMUM = 10
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as text/tabwriter lays them out for Docker: at least ten wide, three apart, nothing after the last."""
+    if not rows:
+        return ""
+    widths = [max(_COLUMN_MINIMUM, *(len(row[i]) + _COLUMN_GAP for row in rows)) for i in range(len(rows[0]) - 1)]
+    lines = ("".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)) + row[-1] for row in rows)
+    return "".join(line + "\n" for line in lines)
+
+
+def duration(seconds: float) -> str:
+    """go-units' HumanDuration: "Less than a second", "About a minute", "3 weeks"."""
+    whole = int(seconds)
+    if whole < 1:
+        return "Less than a second"
+    if whole < 60:
+        return "1 second" if whole == 1 else f"{whole} seconds"
+    minutes = whole // 60
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    for limit, unit, name in ((24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"), (24 * 730, 24 * 30, "months")):
+        if hours < limit:
+            return f"{hours // unit} {name}"
+    return f"{int(seconds // 3600) // 24 // 365} years"
+
+
+def size(count: float) -> str:
+    """go-units' HumanSizeWithPrecision(3): powers of 1000, "7.83MB"."""
+    return _scaled(count, 1000.0, _DECIMAL, 3)
+
+
+def binary_size(count: float) -> str:
+    """go-units' BytesSize: powers of 1024, "7.789GiB"."""
+    return _scaled(count, 1024.0, _BINARY, 4)
+
+
+def _scaled(count: float, base: float, units: Sequence[str], digits: int) -> str:
+    unit = 0
+    while count >= base and unit < len(units) - 1:
+        count /= base
+        unit += 1
+    return f"{count:.{digits}g}{units[unit]}"
+
+
+def short_id(value: str) -> str:
+    return value.removeprefix("sha256:")[:12]
+
+
+def ellipsis(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def quoted(text: str) -> str:
+    """Go's strconv.Quote."""
+    out = [
+        _ESCAPES.get(c) or (c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 0x80 else f"\\u{ord(c):04x}")
+        for c in text
+    ]
+    return '"' + "".join(out) + '"'
+
+
+def seconds_of(timestamp: str) -> float:
+    """RFC 3339 ("2026-11-24T05:47:42.123456789Z", or with an offset) as seconds since the epoch; 0 for Go's zero time.
+
+    By hand: `datetime` and `time.strptime` would take longer to import than `ps` takes to run.
+    """
+    try:
+        year, month, day = int(timestamp[0:4]), int(timestamp[5:7]), int(timestamp[8:10])
+        hour, minute, second = int(timestamp[11:13]), int(timestamp[14:16]), int(timestamp[17:19])
+    except ValueError:
+        return 0.0
+    if year <= 1:
+        return 0.0
+    rest = timestamp[19:]
+    digits = 0
+    if rest.startswith("."):
+        digits = next((i for i, c in enumerate(rest[1:], 1) if not c.isdigit()), len(rest))
+    fraction = float("0" + rest[:digits]) if digits else 0.0
+    zone = rest[digits:]
+    offset = 0
+    if zone[:1] in ("+", "-"):
+        offset = (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60) * (-1 if zone[0] == "-" else 1)
+    return _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset + fraction
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01 in the proleptic Gregorian calendar."""
+    year -= month <= 2
+    month_of_year = (month + 9) % 12
+    day_of_year = (153 * month_of_year + 2) // 5 + day - 1
+    return year * 365 + year // 4 - year // 100 + year // 400 + day_of_year - 719468
+
+
+def local_time(seconds: float) -> str:
+    """Go's time.Time.String() as Docker shows CreatedAt: "2026-11-24 05:47:42 +0000 UTC"."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds))
+
+
+def ago(timestamp: str, now: float) -> str:
+    return f"{duration(max(0.0, now - seconds_of(timestamp)))} ago"
+
+
+def status(state: dict[str, Any], now: float) -> str:
+    """moby's State.String(): "Up 2 minutes", "Exited (0) 3 seconds ago", "Created"."""
+    up = duration(max(0.0, now - seconds_of(state.get("StartedAt", ""))))
+    ended = f"{duration(max(0.0, now - seconds_of(state.get('FinishedAt', ''))))} ago"
+    word = state["Status"]
+    if word == "paused":
+        return f"Up {up} (Paused)"
+    if word == "restarting":
+        return f"Restarting ({state['ExitCode']}) {ended}"
+    if word == "running":
+        health = (state.get("Health") or {}).get("Status", "none")
+        words = {"none": "", "starting": " (health: starting)"}
+        return f"Up {up}{words.get(health, f' ({health})')}"
+    if word == "removing":
+        return "Removal In Progress"
+    if word == "dead":
+        return "Dead"
+    if word == "created":
+        return "Created"
+    return f"Exited ({state['ExitCode']}) {ended}"
+
+
+def command(path: str, arguments: Sequence[str], truncate: bool) -> str:
+    """The COMMAND column: path and arguments, those with blanks in single quotes, cut to 20, quoted as Go does."""
+    words = [path, *(f"'{a}'" if " " in a else a for a in arguments)]
+    text = " ".join(words)
+    return quoted(ellipsis(text, 20) if truncate else text)
+
+
+def labels(values: dict[str, str] | None) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted((values or {}).items()))

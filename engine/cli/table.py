@@ -1,0 +1,347 @@
+"""The command line as data, derived from the Typer application: `python -m engine.cli.derive` writes this file.
+
+COMMANDS: path -> (target, arguments of the usage line, options after arguments?, arguments, options, aliases).
+An argument is (name, required, many); an option (name, kind, many, default, spellings), kind "" for a flag.
+"""
+
+from __future__ import annotations
+
+COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
+    '': (
+        '', 'COMMAND', False, (),
+        (
+            ('root', 'string', False, None, ('--root',)),
+            ('storage_driver', 'string', False, None, ('--storage-driver',)),
+            ('debug', '', False, False, ('-D', '--debug')),
+            ('version', '', False, False, ('-v', '--version')),
+        ),
+        (),
+    ),
+    'container inspect': (
+        'inspect:containers', 'CONTAINER [CONTAINER...]', True, (('names', True, True),),
+        (
+            ('format', 'string', False, None, ('-f', '--format')),
+        ),
+        ('container inspect',),
+    ),
+    'create': (
+        'run:create', 'IMAGE [COMMAND] [ARG...]', False, (('image', True, False), ('command', False, True)),
+        (
+            ('extra_hosts', 'list', True, None, ('--add-host',)),
+            ('annotations', 'map', True, None, ('--annotation',)),
+            ('attach', 'list', True, None, ('-a', '--attach')),
+            ('cap_add', 'list', True, None, ('--cap-add',)),
+            ('cap_drop', 'list', True, None, ('--cap-drop',)),
+            ('cidfile', 'string', False, None, ('--cidfile',)),
+            ('cpu_shares', 'int', False, None, ('-c', '--cpu-shares')),
+            ('cpus', 'decimal', False, None, ('--cpus',)),
+            ('cpuset_cpus', 'string', False, None, ('--cpuset-cpus',)),
+            ('dns', 'list', True, None, ('--dns',)),
+            ('dns_options', 'list', True, None, ('--dns-option',)),
+            ('dns_search', 'list', True, None, ('--dns-search',)),
+            ('domainname', 'string', False, None, ('--domainname',)),
+            ('entrypoint', 'string', False, None, ('--entrypoint',)),
+            ('env', 'list', True, None, ('-e', '--env')),
+            ('env_files', 'list', True, None, ('--env-file',)),
+            ('group_add', 'list', True, None, ('--group-add',)),
+            ('hostname', 'string', False, None, ('-h', '--hostname')),
+            ('interactive', '', False, False, ('-i', '--interactive')),
+            ('labels', 'list', True, None, ('-l', '--label')),
+            ('memory', 'bytes', False, None, ('-m', '--memory')),
+            ('memory_reservation', 'bytes', False, None, ('--memory-reservation',)),
+            ('memory_swap', 'bytes', False, None, ('--memory-swap',)),
+            ('name', 'string', False, None, ('--name',)),
+            ('network', 'network', False, None, ('--network', '--net')),
+            ('oom_kill_disable', '', False, False, ('--oom-kill-disable',)),
+            ('oom_score_adj', 'int', False, None, ('--oom-score-adj',)),
+            ('pids_limit', 'int', False, None, ('--pids-limit',)),
+            ('platform', 'string', False, None, ('--platform',)),
+            ('privileged', '', False, False, ('--privileged',)),
+            ('pull', 'string', False, 'missing', ('--pull',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+            ('read_only', '', False, False, ('--read-only',)),
+            ('remove', '', False, False, ('--rm',)),
+            ('security_opt', 'list', True, None, ('--security-opt',)),
+            ('shm_size', 'bytes', False, None, ('--shm-size',)),
+            ('stop_signal', 'string', False, None, ('--stop-signal',)),
+            ('stop_timeout', 'int', False, None, ('--stop-timeout',)),
+            ('sysctls', 'map', True, None, ('--sysctl',)),
+            ('tmpfs', 'list', True, None, ('--tmpfs',)),
+            ('tty', '', False, False, ('-t', '--tty')),
+            ('ulimits', 'ulimit', True, None, ('--ulimit',)),
+            ('user', 'string', False, None, ('-u', '--user')),
+            ('volumes', 'list', True, None, ('-v', '--volume')),
+            ('workdir', 'string', False, None, ('-w', '--workdir')),
+        ),
+        ('create', 'container create'),
+    ),
+    'demo': (
+        'demo:main', '', True, (),
+        (
+        ),
+        ('demo',),
+    ),
+    'exec': (
+        'exec:main', 'CONTAINER COMMAND [ARG...]', False, (('container', True, False), ('command', True, True)),
+        (
+            ('detach', '', False, False, ('-d', '--detach')),
+            ('env', 'list', True, None, ('-e', '--env')),
+            ('env_files', 'list', True, None, ('--env-file',)),
+            ('interactive', '', False, False, ('-i', '--interactive')),
+            ('privileged', '', False, False, ('--privileged',)),
+            ('tty', '', False, False, ('-t', '--tty')),
+            ('user', 'string', False, None, ('-u', '--user')),
+            ('workdir', 'string', False, None, ('-w', '--workdir')),
+        ),
+        ('exec', 'container exec'),
+    ),
+    'image inspect': (
+        'inspect:images', 'IMAGE [IMAGE...]', True, (('names', True, True),),
+        (
+            ('format', 'string', False, None, ('-f', '--format')),
+        ),
+        ('image inspect',),
+    ),
+    'images': (
+        'images:main', '[REPOSITORY[:TAG]]', True, (('repository', False, False),),
+        (
+            ('all', '', False, False, ('-a', '--all')),
+            ('digests', '', False, False, ('--digests',)),
+            ('format', 'string', False, None, ('--format',)),
+            ('no_trunc', '', False, False, ('--no-trunc',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('images', 'image ls', 'image list'),
+    ),
+    'info': (
+        'info:main', '', True, (),
+        (
+            ('format', 'string', False, None, ('-f', '--format')),
+        ),
+        ('info', 'system info'),
+    ),
+    'inspect': (
+        'inspect:anything', 'NAME|ID [NAME|ID...]', True, (('names', True, True),),
+        (
+            ('format', 'string', False, None, ('-f', '--format')),
+            ('type', 'string', False, None, ('--type',)),
+        ),
+        ('inspect',),
+    ),
+    'kill': (
+        'lifecycle:kill', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+            ('signal', 'string', False, 'KILL', ('-s', '--signal')),
+        ),
+        ('kill', 'container kill'),
+    ),
+    'logs': (
+        'logs:main', 'CONTAINER', True, (('container', True, False),),
+        (
+            ('follow', '', False, False, ('-f', '--follow')),
+            ('since', 'string', False, None, ('--since',)),
+            ('tail', 'string', False, 'all', ('-n', '--tail')),
+            ('timestamps', '', False, False, ('-t', '--timestamps')),
+        ),
+        ('logs', 'container logs'),
+    ),
+    'network inspect': (
+        'inspect:networks', 'NETWORK [NETWORK...]', True, (('names', True, True),),
+        (
+            ('format', 'string', False, None, ('-f', '--format')),
+        ),
+        ('network inspect',),
+    ),
+    'network ls': (
+        'network:list_', '', True, (),
+        (
+            ('format', 'string', False, None, ('--format',)),
+            ('no_trunc', '', False, False, ('--no-trunc',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('network ls', 'network list'),
+    ),
+    'ps': (
+        'ps:main', '', True, (),
+        (
+            ('all', '', False, False, ('-a', '--all')),
+            ('format', 'string', False, None, ('--format',)),
+            ('last', 'int', False, '-1', ('-n', '--last')),
+            ('latest', '', False, False, ('-l', '--latest')),
+            ('no_trunc', '', False, False, ('--no-trunc',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('ps', 'container ls', 'container list', 'container ps'),
+    ),
+    'pull': (
+        'pull:main', 'NAME[:TAG|@DIGEST]', True, (('name', True, False),),
+        (
+            ('platform', 'string', False, None, ('--platform',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('pull', 'image pull'),
+    ),
+    'rm': (
+        'lifecycle:rm', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+            ('force', '', False, False, ('-f', '--force')),
+            ('volumes', '', False, False, ('-v', '--volumes')),
+        ),
+        ('rm', 'container rm', 'container remove'),
+    ),
+    'rmi': (
+        'rmi:main', 'IMAGE [IMAGE...]', True, (('image', True, True),),
+        (
+            ('force', '', False, False, ('-f', '--force')),
+        ),
+        ('rmi', 'image rm', 'image remove'),
+    ),
+    'run': (
+        'run:main', 'IMAGE [COMMAND] [ARG...]', False, (('image', True, False), ('command', False, True)),
+        (
+            ('extra_hosts', 'list', True, None, ('--add-host',)),
+            ('annotations', 'map', True, None, ('--annotation',)),
+            ('attach', 'list', True, None, ('-a', '--attach')),
+            ('cap_add', 'list', True, None, ('--cap-add',)),
+            ('cap_drop', 'list', True, None, ('--cap-drop',)),
+            ('cidfile', 'string', False, None, ('--cidfile',)),
+            ('cpu_shares', 'int', False, None, ('-c', '--cpu-shares')),
+            ('cpus', 'decimal', False, None, ('--cpus',)),
+            ('cpuset_cpus', 'string', False, None, ('--cpuset-cpus',)),
+            ('dns', 'list', True, None, ('--dns',)),
+            ('dns_options', 'list', True, None, ('--dns-option',)),
+            ('dns_search', 'list', True, None, ('--dns-search',)),
+            ('domainname', 'string', False, None, ('--domainname',)),
+            ('entrypoint', 'string', False, None, ('--entrypoint',)),
+            ('env', 'list', True, None, ('-e', '--env')),
+            ('env_files', 'list', True, None, ('--env-file',)),
+            ('group_add', 'list', True, None, ('--group-add',)),
+            ('hostname', 'string', False, None, ('-h', '--hostname')),
+            ('interactive', '', False, False, ('-i', '--interactive')),
+            ('labels', 'list', True, None, ('-l', '--label')),
+            ('memory', 'bytes', False, None, ('-m', '--memory')),
+            ('memory_reservation', 'bytes', False, None, ('--memory-reservation',)),
+            ('memory_swap', 'bytes', False, None, ('--memory-swap',)),
+            ('name', 'string', False, None, ('--name',)),
+            ('network', 'network', False, None, ('--network', '--net')),
+            ('oom_kill_disable', '', False, False, ('--oom-kill-disable',)),
+            ('oom_score_adj', 'int', False, None, ('--oom-score-adj',)),
+            ('pids_limit', 'int', False, None, ('--pids-limit',)),
+            ('platform', 'string', False, None, ('--platform',)),
+            ('privileged', '', False, False, ('--privileged',)),
+            ('pull', 'string', False, 'missing', ('--pull',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+            ('read_only', '', False, False, ('--read-only',)),
+            ('remove', '', False, False, ('--rm',)),
+            ('security_opt', 'list', True, None, ('--security-opt',)),
+            ('shm_size', 'bytes', False, None, ('--shm-size',)),
+            ('stop_signal', 'string', False, None, ('--stop-signal',)),
+            ('stop_timeout', 'int', False, None, ('--stop-timeout',)),
+            ('sysctls', 'map', True, None, ('--sysctl',)),
+            ('tmpfs', 'list', True, None, ('--tmpfs',)),
+            ('tty', '', False, False, ('-t', '--tty')),
+            ('ulimits', 'ulimit', True, None, ('--ulimit',)),
+            ('user', 'string', False, None, ('-u', '--user')),
+            ('volumes', 'list', True, None, ('-v', '--volume')),
+            ('workdir', 'string', False, None, ('-w', '--workdir')),
+            ('detach', '', False, False, ('-d', '--detach')),
+            ('detach_keys', 'string', False, None, ('--detach-keys',)),
+            ('sig_proxy', '', False, True, ('--sig-proxy',)),
+        ),
+        ('run', 'container run'),
+    ),
+    'start': (
+        'start:main', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+            ('attach', '', False, False, ('-a', '--attach')),
+            ('detach_keys', 'string', False, None, ('--detach-keys',)),
+            ('interactive', '', False, False, ('-i', '--interactive')),
+        ),
+        ('start', 'container start'),
+    ),
+    'stop': (
+        'lifecycle:stop', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+            ('signal', 'string', False, None, ('-s', '--signal')),
+            ('timeout', 'int', False, None, ('-t', '--timeout', '--time')),
+        ),
+        ('stop', 'container stop'),
+    ),
+    'tag': (
+        'tag:main', 'SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]', True, (('source', True, False), ('target', True, False)),
+        (
+        ),
+        ('tag', 'image tag'),
+    ),
+    'version': (
+        'version:main', '', True, (),
+        (
+            ('format', 'string', False, None, ('-f', '--format')),
+        ),
+        ('version',),
+    ),
+    'volume create': (
+        'volume:create', '[VOLUME]', True, (('name', False, False),),
+        (
+            ('driver', 'string', False, 'local', ('-d', '--driver')),
+            ('label', 'list', True, None, ('--label',)),
+        ),
+        ('volume create',),
+    ),
+    'volume inspect': (
+        'inspect:volumes', 'VOLUME [VOLUME...]', True, (('names', True, True),),
+        (
+            ('format', 'string', False, None, ('-f', '--format')),
+        ),
+        ('volume inspect',),
+    ),
+    'volume ls': (
+        'volume:list_', '', True, (),
+        (
+            ('format', 'string', False, None, ('--format',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('volume ls', 'volume list'),
+    ),
+    'volume rm': (
+        'volume:remove', 'VOLUME [VOLUME...]', True, (('volume', True, True),),
+        (
+            ('force', '', False, False, ('-f', '--force')),
+        ),
+        ('volume rm', 'volume remove'),
+    ),
+    'wait': (
+        'lifecycle:wait', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+        ),
+        ('wait', 'container wait'),
+    ),
+}
+
+ALIASES = {
+    'container create': 'create',
+    'container exec': 'exec',
+    'container kill': 'kill',
+    'container list': 'ps',
+    'container logs': 'logs',
+    'container ls': 'ps',
+    'container ps': 'ps',
+    'container remove': 'rm',
+    'container rm': 'rm',
+    'container run': 'run',
+    'container start': 'start',
+    'container stop': 'stop',
+    'container wait': 'wait',
+    'image list': 'images',
+    'image ls': 'images',
+    'image pull': 'pull',
+    'image remove': 'rmi',
+    'image rm': 'rmi',
+    'image tag': 'tag',
+    'network list': 'network ls',
+    'system info': 'info',
+    'volume list': 'volume ls',
+    'volume remove': 'volume rm',
+}
+
+GROUPS = ('container', 'image', 'network', 'system', 'volume')

@@ -1,0 +1,184 @@
+"""Reads the values of options, with Docker's words for those that cannot be read.
+
+`convert` is called once for each value given, whichever parser found it. Every error is a UsageError that names the option
+as Docker does: `invalid argument "xx" for "-m, --memory" flag: invalid size: 'xx'`.
+"""
+
+from __future__ import annotations
+
+from engine.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_SUFFIXES = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+
+
+class _Invalid(ValueError):
+    """Why one value cannot be read; `convert` adds which."""
+
+
+def convert(name: str, kind: str, text: str, spellings: tuple[str, ...]) -> Any:
+    """The value of option `name` (its `kind` is the type word of the help text), or UsageError."""
+    read = _BY_NAME.get(name) or _BY_KIND.get(kind)
+    if read is None:
+        return text
+    try:
+        return read(text)
+    except _Invalid as e:
+        raise UsageError(f'invalid argument "{text}" for "{", ".join(spellings[:2])}" flag: {e}') from None
+
+
+def boolean(text: str) -> bool:
+    """Go's strconv.ParseBool, which Docker reads `--rm=false` with."""
+    if text not in _TRUE and text not in _FALSE:
+        raise _Invalid(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    return text in _TRUE
+
+
+def integer(text: str) -> int:
+    try:
+        return int(text.strip("_") or "_", 10)
+    except ValueError:
+        raise _Invalid(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+
+def size(text: str) -> int:
+    """Bytes of "512m", "1.5g", "64MiB", "1024": powers of 1024, as go-units' RAMInBytes."""
+    number = text.rstrip("bBiIkKmMgGtTpP ")
+    suffix = text[len(number) :].strip().lower()
+    if suffix not in ("b", "") and suffix.endswith("b"):
+        suffix = suffix[:-1]
+    if len(suffix) == 2 and suffix.endswith("i"):
+        suffix = suffix[0]
+    if suffix not in _SUFFIXES or not number or number.strip("0123456789."):
+        raise _Invalid(f"invalid size: '{text}'")
+    try:
+        return int(float(number) * 1024 ** _SUFFIXES[suffix])
+    except ValueError:
+        raise _Invalid(f"invalid size: '{text}'") from None
+
+
+def swap(text: str) -> int:
+    return -1 if text == "-1" else size(text)
+
+
+def decimal(text: str) -> float:
+    """A number of CPUs such as "1.5"; billionths are the finest that Docker takes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e6 or "_" in text:
+        raise _Invalid(f"failed to parse {text} as a rational number")
+    if round(value * 1e9) != value * 1e9 and abs(value * 1e9 - round(value * 1e9)) > 1e-3:
+        raise _Invalid("value is too precise")
+    return value
+
+
+def host_mapping(text: str) -> str:
+    """`name:ip` or `name=ip`, as `name:ip`; `host-gateway` is allowed for the address."""
+    name, separator, address = text.partition("=" if "=" in text else ":")
+    if not name or not separator or not address:
+        raise _Invalid(f'bad format for add-host: "{text}"')
+    address = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+    if address != "host-gateway" and not _is_ip(address):
+        raise _Invalid(f'invalid IP address in add-host: "{address}"')
+    return f"{name}:{address}"
+
+
+def ip_address(text: str) -> str:
+    if not _is_ip(text.strip()):
+        raise _Invalid(f"IP address is not correctly formatted: {text}")
+    return text.strip()
+
+
+def stream(text: str) -> str:
+    if text.lower() not in ("stdin", "stdout", "stderr"):
+        raise _Invalid("valid streams are STDIN, STDOUT and STDERR")
+    return text.lower()
+
+
+def ulimit(text: str) -> str:
+    """`name=soft[:hard]`, checked; the numbers are the runtime's business."""
+    name, separator, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    if not separator or not name or not _is_integer(soft) or (hard and not _is_integer(hard)):
+        raise _Invalid(f"invalid ulimit argument: {text}")
+    if hard and int(hard) != -1 and (int(soft) > int(hard) or int(soft) == -1):
+        raise _Invalid("ulimit soft limit must be less than or equal to hard limit: " + f"{soft} > {hard}")
+    return text
+
+
+def tail(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"invalid number of lines: {text}", "a number, or all") from None
+
+
+def since(text: str, now: float) -> float:
+    """Seconds since the epoch of `--since`: RFC 3339, a date, Unix seconds, or a duration before `now` ("42m", "1h30m")."""
+    from engine.cli.formats import seconds_of
+
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if len(text) >= 10 and text[4:5] == "-" and text[7:8] == "-":
+        padded = text + "T00:00:00"[len(text) - 10 :] if len(text) < 19 else text
+        if moment := seconds_of(padded):
+            return moment
+    return now - duration(text)
+
+
+def duration(text: str) -> float:
+    """Seconds of Go's durations: "10s", "1h30m", "500ms"."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+    total, number, unit = 0.0, "", ""
+    for character in text + " ":
+        if unit and (character.isdigit() or character in ". "):
+            if unit not in units or not number:
+                break
+            total, number, unit = total + float(number) * units[unit], "", ""
+        if character.isdigit() or character == ".":
+            number += character
+        elif character != " ":
+            unit += character
+    if unit or number.strip("0") or not text:
+        raise UsageError(f'invalid duration "{text}"', "for instance 10s, 42m or 1h30m")
+    return total
+
+
+def mapping(pairs: list[str]) -> dict[str, str]:
+    """Labels: `key=value`, or `key` for an empty value."""
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+def _is_ip(text: str) -> bool:
+    import socket
+
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, text)
+            return True
+        except OSError:
+            continue
+    return False
+
+
+_BY_KIND: dict[str, Callable[[str], Any]] = {"bool": boolean, "int": integer, "bytes": size, "decimal": decimal, "ulimit": ulimit}
+_BY_NAME: dict[str, Callable[[str], Any]] = {
+    "memory_swap": swap,
+    "extra_hosts": host_mapping,
+    "dns": ip_address,
+    "attach": stream,
+}
