@@ -125,7 +125,7 @@ DEVICE_RULES: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
 PRIVILEGED_DEVICE_RULES: list[dict[str, Any]] = [{"allow": True, "access": "rwm"}]
 
 
-def host_devices(dev: str = "/dev") -> list[dict[str, Any]]:
+def privileged_devices(dev: str = "/dev") -> list[dict[str, Any]]:
     """The host's device nodes, for `linux.devices` of a privileged container, as runc's HostDevices lists them.
 
     Left out: terminals, shared memory, message queues and what is on a mount of its own, since the container has its
