@@ -106,6 +106,11 @@ def is_tag(text: str) -> bool:
     return 0 < len(text) <= _MAX_TAG and not text.strip(_WORD + ".-") and text[0] in _WORD
 
 
+def is_path(text: str) -> bool:
+    """Whether `text` is a repository's name within its registry: `library/alpine`."""
+    return len(text) <= _MAX_PATH and all(map(_is_path_component, text.split("/")))
+
+
 def _split_domain(name: str) -> tuple[str, str]:
     """The first component is a domain if it has a dot, a colon or an upper-case letter, or is `localhost`."""
     first, slash, rest = name.partition("/")

@@ -18,6 +18,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
@@ -60,6 +61,8 @@ class Transport:
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=16)
+        self._live: weakref.WeakSet[requests.Response] = weakref.WeakSet()
+        self._lock = threading.Lock()
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -101,6 +104,17 @@ class Transport:
         if self.stop.wait(wait):
             raise Interrupted
 
+    def interrupt(self) -> None:
+        """Sets `stop`, and wakes the threads that wait for a server: their reads fail at once (urllib3 2.3)."""
+        self.stop.set()
+        with self._lock:
+            live = list(self._live)
+        for response in live:
+            try:
+                response.raw.shutdown()
+            except (AttributeError, ValueError, RuntimeError, OSError):
+                continue
+
     def close(self) -> None:
         self._session.close()
 
@@ -141,7 +155,7 @@ class Transport:
         host = urlsplit(url).hostname or ""
         proxies = {} if is_loopback(host) else requests.utils.get_environ_proxies(url)
         try:
-            return self._session.request(
+            response = self._session.request(
                 method,
                 url,
                 headers=sent,
@@ -152,6 +166,9 @@ class Transport:
                 allow_redirects=False,
                 stream=True,
             )
+            with self._lock:
+                self._live.add(response)
+            return response
         except requests.exceptions.InvalidURL as e:
             raise RegistryError(f"not a usable address: {url}") from e
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:

@@ -1,0 +1,107 @@
+"""How a pull looks: Docker's lines, with one tqdm bar a layer where there is a terminal."""
+
+from __future__ import annotations
+
+import threading
+from typing import TextIO
+
+from tqdm import tqdm
+
+from engine.images.progress import LayerProgress, Progress, Silent
+from engine.images.reference import Reference
+
+_BAR = "{desc:<25} [{bar}] {n_fmt:>6}/{total_fmt} {rate_fmt:>9}"
+
+
+def choose_progress(quiet: bool, stream: TextIO) -> Progress:
+    """Bars on a terminal, lines elsewhere, nothing with `-q`. The caller prints the canonical reference at the end."""
+    if quiet:
+        return Silent()
+    return Bars(stream) if stream.isatty() else Lines(stream)
+
+
+class Lines:
+    """What Docker writes into a pipe: one line a step."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def start(self, reference: Reference) -> None:
+        self.line(_headline(reference))
+
+    def layer(self, short_id: str, total: int) -> LayerProgress:
+        return _LayerLines(self, short_id)
+
+    def close(self) -> None:
+        pass
+
+    def finish(self, digest: str, status: str) -> None:
+        self.line(f"Digest: {digest}")
+        self.line(f"Status: {status}")
+
+    def line(self, text: str) -> None:
+        with self._lock:
+            print(text, file=self._stream, flush=True)
+
+
+class _LayerLines:
+    def __init__(self, lines: Lines, short_id: str) -> None:
+        self._lines = lines
+        self._short_id = short_id
+
+    def update(self, count: int) -> None:
+        pass
+
+    def status(self, text: str) -> None:
+        if text != "Downloading":
+            self._lines.line(f"{self._short_id}: {text}")
+
+
+class Bars(Lines):
+    """What a terminal shows: the same lines, and while a layer is coming its bar in place of its line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._layers: list[_LayerBar] = []
+
+    def layer(self, short_id: str, total: int) -> LayerProgress:
+        bar = _LayerBar(self._stream, short_id, total, len(self._layers))
+        self._layers.append(bar)
+        return bar
+
+    def close(self) -> None:
+        for layer in self._layers:
+            layer.close()
+        self._layers.clear()
+
+
+class _LayerBar:
+    def __init__(self, stream: TextIO, short_id: str, total: int, position: int) -> None:
+        self._short_id = short_id
+        self._bar = tqdm(
+            total=total,
+            desc=f"{short_id}: Waiting",
+            bar_format="{desc}",
+            ascii=" >=",
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=True,
+            position=position,
+            file=stream,
+        )
+
+    def update(self, count: int) -> None:
+        self._bar.update(count)
+
+    def status(self, text: str) -> None:
+        self._bar.bar_format = _BAR if text == "Downloading" else "{desc}"
+        self._bar.set_description_str(f"{self._short_id}: {text}")
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _headline(reference: Reference) -> str:
+    what = reference.canonical() if reference.digest else reference.tag
+    return f"{what}: Pulling from {reference.path}"

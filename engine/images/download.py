@@ -1,0 +1,262 @@
+"""One layer, from the registry into a sink: received, verified, decompressed, in one pass and in flat memory.
+
+    registry ─→ BlobStream (size, sha256, resume) ─→ decompressed (gzip, zstd, tar) ─→ sink (DiffID, disk)
+
+Nothing is kept that is not verified: the sink's commit comes after the last byte of the blob was hashed and compared,
+and the sink itself compares the DiffID. Receiving, hashing, inflating and writing release the interpreter lock, so that
+layers side by side use all cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from typing import IO, Protocol, cast
+
+import requests
+import zstandard
+from isal import igzip_lib
+
+from engine.errors import IntegrityError, LayerError, RegistryError, RegistryUnreachable
+from engine.images.registry import Registry
+from engine.images.transport import READ_ERRORS, Interrupted, unreachable
+from engine.oci.image import Descriptor
+
+CHUNK = 256 << 10
+EXPANDED_CHUNK = 1 << 20
+# Attempts without one new byte in between; a connection that brings some is as good as new.
+MAX_FRUITLESS = 5
+# A layer may expand to this many bytes, or to this many times its compressed size (CVE-2017-14992: bombs).
+MAX_EXPANDED = 16 << 30
+MAX_RATIO = 100
+# zstd's window is the memory that decoding takes: what `zstd --long=27` needs, and its own default limit.
+MAX_WINDOW = 128 << 20
+
+# isal's type stubs call this class an instance.
+_GzipError = cast(type[Exception], igzip_lib.error)
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# Skippable frames (zstd format 3.1.2), which zstd:chunked and other formats put first.
+_ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+
+
+class Sink(Protocol):
+    """Where a layer's uncompressed bytes go: storage's LayerSink. `commit` verifies the DiffID, then makes it visible."""
+
+    def write(self, data: bytes, /) -> object: ...
+    def commit(self) -> object: ...
+
+
+def fetch_layer(registry: Registry, layer: Descriptor, sink: Sink, on_bytes: Callable[[int], None]) -> int:
+    """Brings one layer into `sink` and commits it. Returns the uncompressed size in bytes.
+
+    `on_bytes` is told the compressed bytes as they come in. Raises IntegrityError, LayerError, the registry's errors,
+    and Interrupted once `registry.transport.stop` is set; the caller then aborts the sink.
+    """
+    limit = max(MAX_EXPANDED, MAX_RATIO * layer.size)
+    total = 0
+    with BlobStream(registry, layer, on_bytes) as stream:
+        for chunk in decompressed(stream, layer.short_id):
+            total += len(chunk)
+            if total > limit:
+                raise LayerError(f"layer {layer.short_id} expands to more than {limit} bytes from {layer.size}")
+            sink.write(chunk)
+        stream.finish()
+    sink.commit()
+    return total
+
+
+class BlobStream:
+    """A blob's verified bytes, as a file to read. Where the connection breaks, it goes on by Range at the same byte."""
+
+    def __init__(self, registry: Registry, blob: Descriptor, on_bytes: Callable[[int], None]) -> None:
+        self._registry = registry
+        self._blob = blob
+        self._on_bytes = on_bytes
+        self._hash = hashlib.sha256()
+        self._position = 0
+        self._fruitless = 0
+        self._response: requests.Response | None = None
+        self._verified = False
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """Up to `size` bytes, b"" at the end, which is reached only if size and digest are right.
+
+        Raises IntegrityError where they are not, RegistryUnreachable where the connection cannot be kept.
+        """
+        while self._position < self._blob.size:
+            data = self._receive(size)
+            if data:
+                self._hash.update(data)
+                self._position += len(data)
+                self._fruitless = 0
+                self._on_bytes(len(data))
+                return data
+        self._verify()
+        return b""
+
+    def finish(self) -> None:
+        """Reads what a decompressor left, so that the whole blob is verified."""
+        while self.read():
+            pass
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+    def __enter__(self) -> BlobStream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _receive(self, size: int) -> bytes:
+        """The next bytes, or b"" where the connection broke and a new one is to be tried."""
+        if self._registry.transport.stop.is_set():
+            raise Interrupted
+        if self._response is None:
+            self._response = self._open()
+        # One byte more than what is left shows a body that is too long.
+        wanted = min(size, self._blob.size - self._position + 1)
+        url = self._response.url
+        try:
+            data: bytes = self._response.raw.read(wanted, decode_content=False)
+            broken = None if data else unreachable(url, ConnectionResetError())
+        except READ_ERRORS as e:
+            data, broken = b"", unreachable(url, e)
+        if broken:
+            self._retry(broken)
+        if self._position + len(data) > self._blob.size:
+            raise IntegrityError(f"blob {self._blob.digest} is longer than the {self._blob.size} bytes it should have")
+        return data
+
+    def _open(self) -> requests.Response:
+        response = self._registry.open_blob(self._blob, self._position)
+        try:
+            if response.status_code == 206:
+                self._check_range(response)
+            elif self._position:
+                self._skip(response)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def _check_range(self, response: requests.Response) -> None:
+        expected = f"bytes {self._position}-"
+        given = response.headers.get("Content-Range", "")
+        if not given.startswith(expected):
+            raise RegistryError(
+                f"{response.url}: asked for {expected}, the registry sends {given or 'no Content-Range'}"
+            )
+
+    def _skip(self, response: requests.Response) -> None:
+        """The server does not do ranges: reads past what is there already."""
+        left = self._position
+        while left:
+            try:
+                data = response.raw.read(min(CHUNK, left), decode_content=False)
+            except READ_ERRORS as e:
+                raise unreachable(response.url, e) from e
+            if not data:
+                raise unreachable(response.url, ConnectionResetError())
+            left -= len(data)
+
+    def _retry(self, error: RegistryUnreachable) -> None:
+        self.close()
+        self._fruitless += 1
+        if self._fruitless >= MAX_FRUITLESS:
+            raise error
+        self._registry.transport.pause(self._fruitless, None)
+
+    def _verify(self) -> None:
+        if self._verified:
+            return
+        found = f"sha256:{self._hash.hexdigest()}"
+        if found != self._blob.digest:
+            encoding = self._response.headers.get("Content-Encoding", "") if self._response is not None else ""
+            hint = f"the registry or a proxy encoded it on the way (Content-Encoding: {encoding})" if encoding else None
+            raise IntegrityError(f"blob {self._blob.digest} is not what was promised: its content is {found}", hint)
+        self._verified = True
+
+
+def decompressed(stream: BlobStream, name: str) -> Iterator[bytes]:
+    """The tar in the blob, in chunks of bounded size. The first bytes tell the compression, as in containerd."""
+    head = stream.read()
+    while head and len(head) < 4:
+        more = stream.read()
+        if not more:
+            break
+        head += more
+    if head.startswith(_GZIP_MAGIC):
+        yield from _gunzip(head, stream, name)
+    elif head.startswith(_ZSTD_MAGIC) or _ZSTD_SKIPPABLE.match(head):
+        yield from _unzstd(head, stream, name)
+    else:
+        while head:
+            yield head
+            head = stream.read()
+
+
+def _gunzip(data: bytes, stream: BlobStream, name: str) -> Iterator[bytes]:
+    """Any number of gzip members (RFC 1952 2.2); zero bytes after the last one are padding."""
+    member = _member()
+    while True:
+        try:
+            out = member.decompress(data, EXPANDED_CHUNK)
+        except _GzipError as e:
+            raise LayerError(f"layer {name} is damaged: {e}") from e
+        if out:
+            yield out
+        data = b""
+        if member.eof:
+            data = member.unused_data.lstrip(b"\0") or _first_beyond_zeros(stream)
+            if not data:
+                return
+            member = _member()
+        elif member.needs_input:
+            data = stream.read()
+            if not data:
+                raise LayerError(f"layer {name} is damaged: its gzip stream is cut off")
+
+
+def _member() -> igzip_lib.IgzipDecompressor:
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+
+def _first_beyond_zeros(stream: BlobStream) -> bytes:
+    while data := stream.read():
+        if data := data.lstrip(b"\0"):
+            return data
+    return b""
+
+
+def _unzstd(head: bytes, stream: BlobStream, name: str) -> Iterator[bytes]:
+    """Any number of zstd frames, skippable ones among them (RFC 8878)."""
+    source = _Prefixed(head, stream)
+    decoder = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    reader = decoder.stream_reader(cast(IO[bytes], source), read_size=CHUNK, read_across_frames=True)
+    while True:
+        try:
+            chunk = reader.read(EXPANDED_CHUNK)
+        except zstandard.ZstdError as e:
+            raise LayerError(f"layer {name} is damaged: {e}") from e
+        if not chunk:
+            return
+        yield chunk
+
+
+class _Prefixed:
+    """A stream with the bytes put back that were read to look at them."""
+
+    def __init__(self, head: bytes, stream: BlobStream) -> None:
+        self._head = head
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        return self._stream.read(size)

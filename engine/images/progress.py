@@ -1,0 +1,56 @@
+"""What a pull tells of itself while it runs. The command line draws it; a pull without listener tells nobody."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.images.reference import Reference
+
+
+class LayerProgress(Protocol):
+    """One layer. Called from the thread that fetches it."""
+
+    def update(self, count: int) -> None:
+        """`count` more compressed bytes are here."""
+
+    def status(self, text: str) -> None:
+        """A step, in Docker's words: "Downloading", "Verifying Checksum", "Pull complete", "Already exists"."""
+
+
+class Progress(Protocol):
+    """One pull. Called from one thread, except for the layers."""
+
+    def start(self, reference: Reference) -> None: ...
+
+    def layer(self, short_id: str, total: int) -> LayerProgress:
+        """Announces a layer of `total` compressed bytes; all layers are announced before the first byte comes."""
+
+    def close(self) -> None:
+        """No layer will tell anything any more: the pull is complete, or it failed."""
+
+    def finish(self, digest: str, status: str) -> None:
+        """The pull is complete: the digest of what the reference points to, and the sentence that Docker ends with."""
+
+
+class Silent:
+    """A listener that does not listen."""
+
+    def start(self, reference: Reference) -> None:
+        pass
+
+    def layer(self, short_id: str, total: int) -> LayerProgress:
+        return _SilentLayer()
+
+    def close(self) -> None:
+        pass
+
+    def finish(self, digest: str, status: str) -> None:
+        pass
+
+
+class _SilentLayer:
+    def update(self, count: int) -> None:
+        pass
+
+    def status(self, text: str) -> None:
+        pass
