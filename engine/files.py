@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 
 from engine.errors import Conflict, StoreError
 
@@ -134,13 +135,66 @@ def remove_file(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Removes a directory with all below it, never following a symlink (fd-relative); no error where there is none."""
-    import shutil
+    """Removes a directory with all below it; no error where there is none. Raises StoreError.
 
+    Never follows a symlink, and needs two descriptors for a tree of any depth: a directory that is not empty is moved up
+    to the top and emptied there (what a container nested may be deeper than a stack or RLIMIT_NOFILE). Own code, because
+    shutil costs 8 ms of imports in every `run --rm`, and recurses.
+    """
     try:
-        shutil.rmtree(path)
+        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
+        return
+    except OSError as e:
+        raise store_error(e, "remove", path) from e
+    try:
+        pending = os.listdir(top)
+        moved = 0
+        prefix = f".{os.urandom(8).hex()}."
+        while pending:
+            name = pending.pop()
+            if _remove_entry(name, top):
+                continue
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+            try:
+                for below in os.listdir(inner):
+                    if not _remove_entry(below, inner):
+                        moved += 1
+                        os.rename(below, f"{prefix}{moved}", src_dir_fd=inner, dst_dir_fd=top)
+                        pending.append(f"{prefix}{moved}")
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)
+        os.rmdir(path)
+    except FileNotFoundError:
+        # somebody else removes it, too
+        return
+    except OSError as e:
+        raise store_error(e, "remove", path) from e
+    finally:
+        os.close(top)
+
+
+def _remove_entry(name: str, directory: int) -> bool:
+    """Removes a file or an empty directory. False where it is a directory that is not empty."""
+    try:
+        os.unlink(name, dir_fd=directory)
+        return True
+    except IsADirectoryError:
         pass
+    except PermissionError:
+        # what POSIX has for a directory, and macOS does
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise
+    try:
+        os.rmdir(name, dir_fd=directory)
+        return True
+    except OSError as e:
+        if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    if os.geteuid() != 0:
+        os.chmod(name, 0o700, dir_fd=directory)
+    return False
 
 
 class FileLock:

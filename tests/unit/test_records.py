@@ -1,0 +1,89 @@
+"""Container records: names are reserved once, and nothing half-made is ever seen."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from engine import records
+from engine.errors import Conflict, NotFound
+from engine.paths import Paths
+
+
+def make(paths: Paths, name: str, number: int) -> records.Record:
+    container_id = f"{number:064x}"
+    config = {"Id": container_id, "Name": f"/{name}", "Created": f"2026-01-01T00:00:{number:02d}Z"}
+    record = records.Record(paths, container_id, config)
+    records.create(paths, record)
+    return record
+
+
+def test_found_by_id_name_and_unique_prefix(tmp_path: Path) -> None:
+    paths = Paths(str(tmp_path))
+    one = make(paths, "one", 0xA1 << 248)
+    two = make(paths, "two", 0xA2 << 248)
+    for wanted in (one.id, "one", "/one", "a1", one.id[:12]):
+        assert records.find(paths, wanted).id == one.id
+    with pytest.raises(Conflict, match="multiple IDs"):
+        records.find(paths, "a")
+    for missing in ("nosuch", "", ".", "..", "../containers", "f" * 64):
+        with pytest.raises(NotFound, match=f"No such container: {missing}"):
+            records.find(paths, missing)
+    assert {r.id for r in records.list_all(paths)} == {one.id, two.id}
+
+
+def test_a_taken_name_is_a_conflict_and_leaves_nothing(tmp_path: Path) -> None:
+    paths = Paths(str(tmp_path))
+    first = make(paths, "same", 1)
+    with pytest.raises(Conflict, match=f'"/same" is already in use by container "{first.id}"'):
+        make(paths, "same", 2)
+    assert os.listdir(paths.containers) == [first.id]
+    assert os.listdir(paths.names) == ["same"]
+
+
+def test_the_name_of_a_container_removed_half_way_is_free(tmp_path: Path) -> None:
+    paths = Paths(str(tmp_path))
+    first = make(paths, "same", 1)
+    os.unlink(f"{first.directory}/config.json")
+    assert records.list_all(paths) == []
+    second = make(paths, "same", 2)
+    assert records.find(paths, "same").id == second.id
+
+
+def _race(root: str, number: int) -> bool:
+    try:
+        make(Paths(root), "wanted", number)
+        return True
+    except Conflict:
+        return False
+
+
+def test_of_many_who_want_a_name_one_gets_it(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        won = pool.starmap(_race, [(str(tmp_path), n) for n in range(1, 25)])
+    assert won.count(True) == 1
+    assert len(records.list_all(Paths(str(tmp_path)))) == 1
+
+
+def test_collect_removes_rubbish_and_nothing_else(tmp_path: Path) -> None:
+    paths = Paths(str(tmp_path))
+    whole = make(paths, "whole", 1)
+    nameless = make(paths, "nameless", 2)
+    os.unlink(paths.name("nameless"))
+    os.utime(nameless.directory, (0, 0))
+    young = make(paths, "young", 3)
+    os.unlink(paths.name("young"))
+    assert records.collect(paths) == [nameless.id]
+    assert sorted(os.listdir(paths.containers)) == sorted([whole.id, young.id])
+
+
+def test_a_process_is_told_from_one_with_the_same_pid() -> None:
+    state = records.new_state()
+    records.mark_process(state, "Pid", os.getpid())
+    assert records.is_alive(state, "Pid")
+    assert not records.is_alive(state | {"PidStart": state["PidStart"] + 1}, "Pid")
+    assert not records.is_alive(state | {"BootId": "another"}, "Pid")
+    assert not records.is_alive(records.new_state(), "Pid")
