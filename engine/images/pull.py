@@ -65,8 +65,8 @@ def pull(
     store = ImageStore(ctx.paths)
     registry = Registry(reference, ctx.environ)
     try:
-        progress.start(reference)
         resolved = resolve(registry, wanted, strict=platform is not None)
+        progress.start(reference)
         _Fetcher(ctx, registry, driver, progress).fetch(resolved.layers)
     finally:
         progress.close()
@@ -151,8 +151,11 @@ class _Fetcher:
             self._outcomes.put(None)
 
     def _fetch_one(self, job: _Job) -> None:
-        """Under the layer's lock, so that of two pulls at once only one fetches it and the other finds it there."""
-        with FileLock(self._ctx.paths.lock(f"layer-{job.diff_id[7:]}")):
+        """Under the layer's lock, so that of two pulls at once only one fetches it and the other finds it there.
+
+        256 locks serve all layers: lock files stay for ever, and two layers that share one only wait for each other.
+        """
+        with FileLock(self._ctx.paths.lock(f"layer-{job.diff_id[7:9]}")):
             if self._driver.has_layer(job.diff_id):
                 job.shown.status("Already exists")
                 return
