@@ -84,8 +84,9 @@ class Removal:
         for record in going:
             self._delete_derived(record, staying)
             deleted |= self._delete_layers(record, staying)
-            files.remove_file(self._removing(record["id"]))
         self._sweep(staying)
+        for record in going:
+            files.remove_file(self._removing(record["id"]))
         return deleted
 
     def _delete_derived(self, record: dict[str, Any], staying: list[dict[str, Any]]) -> None:
