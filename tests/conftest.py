@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from engine.images.server import RegistryServer
 from tests.support import isolation, requirements
+from tests.support.images import DebianRegistry, Images, Registry
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,3 +25,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if requirements.is_strict() and what not in requirements.OPTIONAL:
                 pytest.fail(f"MINI_TEST_STRICT: {reason}", pytrace=False)
             pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Debian's docker-registry where it is installed (in CI it must be), else mini's own server."""
+    directory = str(tmp_path_factory.mktemp("registry"))
+    if requirements.missing("docker-registry") and not requirements.is_strict():
+        with RegistryServer(directory) as own:
+            yield own
+        return
+    debian = DebianRegistry(directory)
+    yield debian
+    debian.close()
+
+
+@pytest.fixture(scope="session")
+def images(registry: Registry) -> Images:
+    return Images(registry)

@@ -38,8 +38,34 @@ class Result:
         return json.loads(self.stdout)
 
     def __repr__(self) -> str:
-        command = " ".join(self.args[1:])
-        return f"mini {command}: exit code {self.code}\nstdout:\n{self.stdout}\nstderr:\n{self.stderr}"
+        command = " ".join([os.path.basename(self.args[0]), *self.args[1:]])
+        return f"{command}: exit code {self.code}\nstdout:\n{self.stdout}\nstderr:\n{self.stderr}"
+
+
+def run_command(
+    command: list[str],
+    environ: dict[str, str],
+    input: str | bytes | None = None,
+    timeout: float = 60,
+    check: bool = True,
+    cwd: str | None = None,
+) -> Result:
+    """The command's result; its stdin is empty where there is no `input`."""
+    text = input.decode("utf-8", "surrogateescape") if isinstance(input, bytes) else input
+    done = subprocess.run(
+        command,
+        env=environ,
+        cwd=cwd,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        **({"stdin": subprocess.DEVNULL} if text is None else {"input": text}),
+    )
+    result = Result(done)
+    if check and result.code != 0:
+        raise Failed(repr(result))
+    return result
 
 
 class Mini:
@@ -71,21 +97,7 @@ class Mini:
         cwd: str | None = None,
     ) -> Result:
         """Raises Failed on another exit code than 0 if `check`, subprocess.TimeoutExpired after `timeout` seconds."""
-        text = input.decode("utf-8", "surrogateescape") if isinstance(input, bytes) else input
-        done = subprocess.run(
-            [PROGRAM, *args],
-            env={**self.environ, **(env or {})},
-            cwd=cwd,
-            timeout=timeout,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            **({"stdin": subprocess.DEVNULL} if text is None else {"input": text}),
-        )
-        result = Result(done)
-        if check and result.code != 0:
-            raise Failed(repr(result))
-        return result
+        return run_command([PROGRAM, *args], {**self.environ, **(env or {})}, input, timeout, check, cwd)
 
     def start(self, *args: str, **options: Any) -> subprocess.Popen[str]:
         """The command running, its stdin, stdout and stderr as pipes of text."""

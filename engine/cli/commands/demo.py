@@ -6,6 +6,6 @@ from engine.context import Context
 
 
 def main(context: Context) -> int:
-    from engine.demo import main as demo
+    from engine.demo import demo
 
     return demo.main(context)

@@ -1,0 +1,105 @@
+"""Layers over each other, by both storage drivers, seen from the host's side through the container's root."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.images import Image, Images
+from tests.support.runner import Mini
+
+pytestmark = pytest.mark.requires("linux", "root", "netns", "overlay")
+
+DRIVERS = [pytest.param("erofs", marks=pytest.mark.requires("erofs")), "directory"]
+
+
+@pytest.fixture(params=DRIVERS)
+def driven(request: pytest.FixtureRequest, images: Images) -> Iterator[Mini]:
+    mini = Mini({**images.environ, "MINI_STORAGE_DRIVER": request.param})
+    yield mini
+    mini.close()
+
+
+def _tree(mini: Mini, container: str) -> dict[str, tuple[object, ...]]:
+    """The container's root, without what is mounted into it: by name, all that a layer says of a file, and its content.
+
+    Hard links show as the first name (sorted) that has the same inode.
+    """
+    root = f"/proc/{mini.inspect(container)['State']['Pid']}/root"
+    device = os.stat(f"{root}/.").st_dev
+    first: dict[int, str] = {}
+    tree: dict[str, tuple[object, ...]] = {}
+    for path, directories, files in os.walk(f"{root}/."):
+        directories.sort()
+        for name in sorted([*directories, *files]):
+            full = os.path.join(path, name)
+            status = os.lstat(full)
+            if status.st_dev != device and stat.S_ISDIR(status.st_mode):
+                directories.remove(name)
+                continue
+            key = os.path.relpath(full, f"{root}/.")
+            kind = stat.S_IFMT(status.st_mode)
+            content: object = None
+            if kind == stat.S_IFLNK:
+                content = os.readlink(full)
+            elif kind == stat.S_IFREG and status.st_dev == device:
+                with open(full, "rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+            same = first.setdefault(status.st_ino, key) if kind == stat.S_IFREG and status.st_nlink > 1 else key
+            time = None if kind == stat.S_IFDIR else status.st_mtime_ns
+            links = None if kind == stat.S_IFDIR else status.st_nlink
+            xattrs = {k: os.getxattr(full, k, follow_symlinks=False) for k in os.listxattr(full, follow_symlinks=False)}
+            mode = stat.filemode(status.st_mode)
+            tree[key] = (mode, status.st_uid, status.st_gid, content, same, links, time, sorted(xattrs.items()))
+    return tree
+
+
+def test_whiteouts_opaque_directories_and_hard_links(driven: Mini, host_image: Image) -> None:
+    driven.run("pull", "-q", host_image.name)
+    script = "ls /opt; cat /opt/replaced; ls -A /srv/site; cat /opt/motd; stat -c '%h %i' /etc/motd /opt/motd"
+    *lines, one, two = driven.run("run", "--rm", host_image.name, "sh", "-c", script).lines
+    assert lines == ["motd", "replaced", "the top layer's", "new.html", "an image made from this host's own files"]
+    assert one == two and one.startswith("2 ")
+    modes = driven.run(
+        "run", "--rm", host_image.name, "stat", "-c", "%a %U", "/tmp", "/root", "/home/user", "/opt"
+    ).lines
+    assert modes == ["1777 root", "700 root", "755 user", "755 root"]
+
+
+@pytest.mark.requires("erofs")
+def test_both_drivers_give_the_same_tree(images: Images, image: Image) -> None:
+    trees = []
+    for driver in ("erofs", "directory"):
+        mini = Mini({**images.environ, "MINI_STORAGE_DRIVER": driver})
+        try:
+            container = mini.detached(image.name, "sleep", "60")
+            assert mini.run("info", "--format", "{{.Driver}}").out == driver
+            trees.append(_tree(mini, container))
+        finally:
+            mini.close()
+    erofs, directory = trees
+    assert len(erofs) > 100
+    assert {name: (erofs.get(name), directory.get(name)) for name in erofs.keys() ^ directory.keys()} == {}
+    differing = {name: (erofs[name], directory[name]) for name in erofs if erofs[name] != directory[name]}
+    assert differing == {}
+
+
+def test_a_file_of_the_image_can_be_changed_in_place(driven: Mini, host_image: Image) -> None:
+    """Copy-up: of content, mode, owner, a directory renamed, a file removed and made again."""
+    script = (
+        "echo more >> /etc/motd; tail -n 1 /etc/motd; chmod 600 /opt/replaced; chown user /srv/index.html;"
+        "stat -c '%a %U' /opt/replaced /srv/index.html; mv /srv/site /srv/moved && ls /srv/moved;"
+        "rm /etc/nsswitch.conf; echo new > /etc/nsswitch.conf; cat /etc/nsswitch.conf; rm -r /opt; mkdir /opt; ls -A /opt"
+    )
+    driven.run("pull", "-q", host_image.name)
+    assert driven.run("run", "--rm", host_image.name, "sh", "-c", script).lines == [
+        "more",
+        "600 root",
+        "644 user",
+        "new.html",
+        "new",
+    ]

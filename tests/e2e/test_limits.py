@@ -1,0 +1,92 @@
+"""Limits, read back from the host's side and felt by the container."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.support import leaks
+from tests.support.images import Image
+from tests.support.runner import Mini
+
+pytestmark = pytest.mark.requires("linux", "root", "netns")
+
+
+def _read(mini: Mini, container: str, controller: str, v1: str, v2: str) -> str:
+    """The control file of one container, by its name on either version."""
+    path = mini.cgroup_path(controller, container)
+    version = next(tree.version for tree in leaks.hierarchies() if path.startswith(f"{tree.path}/"))
+    with open(os.path.join(path, v1 if version == 1 else v2)) as file:
+        return file.read().strip()
+
+
+def _eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_memory(mini: Mini, image: Image) -> None:
+    container = mini.detached("--memory", "64m", image.name, "sleep", "60")
+    assert _read(mini, container, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    assert mini.inspect(container)["HostConfig"]["Memory"] == 64 << 20
+
+
+def test_beyond_the_memory_limit_it_is_killed(mini: Mini, image: Image) -> None:
+    """`tail` keeps the last line, and /dev/zero is one line without end."""
+    result = mini.run("run", "--name", "hungry", "--memory", "32m", image.name, "tail", "/dev/zero", check=False)
+    assert result.code == 137
+    state = mini.inspect("hungry")["State"]
+    assert (state["OOMKilled"], state["ExitCode"], state["Status"]) == (True, 137, "exited")
+
+
+def test_cpus(mini: Mini, image: Image) -> None:
+    container = mini.detached("--cpus", "0.2", image.name, "sh", "-c", "while :; do :; done")
+    if "max" not in (limit := _read(mini, container, "cpu", "cpu.cfs_quota_us", "cpu.max")):
+        quota, _, period = limit.partition(" ")
+        period = period or _read(mini, container, "cpu", "cpu.cfs_period_us", "cpu.max")
+        assert (quota, period) == ("20000", "100000")
+    else:
+        pytest.fail(f"no limit: {limit}")
+
+    def throttled() -> bool:
+        stat = dict(line.split() for line in _read(mini, container, "cpu", "cpu.stat", "cpu.stat").splitlines())
+        return int(stat["nr_throttled"]) > 0
+
+    assert _eventually(throttled)
+
+
+def test_pids(mini: Mini, image: Image) -> None:
+    container = mini.detached("--pids-limit", "7", image.name, "sleep", "60")
+    assert _read(mini, container, "pids", "pids.max", "pids.max") == "7"
+    script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done"
+    result = mini.run("run", "--rm", "--pids-limit", "7", image.name, "sh", "-c", script, check=False)
+    assert result.code != 0
+    assert "fork" in result.stderr
+
+
+def test_exec_is_inside_the_limits(mini: Mini, image: Image) -> None:
+    container = mini.detached("--pids-limit", "20", image.name, "sleep", "60")
+    process = mini.start("exec", container, "sh", "-c", "echo ready; read line")
+    with process:
+        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        with open(os.path.join(mini.cgroup_path("pids", container), "cgroup.procs")) as file:
+            assert len(file.read().split()) == 2
+        process.kill()
+
+
+@pytest.mark.requires("cgroup-v1")
+def test_inside_it_sees_its_own_limits_and_cannot_change_them(mini: Mini, image: Image) -> None:
+    path = "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+    out = mini.run(
+        "run", "--rm", "--memory", "64m", image.name, "sh", "-c", f"cat {path}; echo 1 > {path}", check=False
+    )
+    assert out.out == str(64 << 20)
+    assert "read-only file system" in out.stderr.lower()

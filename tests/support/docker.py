@@ -1,0 +1,81 @@
+"""A Docker engine of the test session's own: Debian's dockerd, started by hand, with everything of its set apart."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+from tests.support import leaks
+from tests.support.runner import Result, run_command
+
+SUBNET_GATEWAY = "10.214.0.1/24"
+
+
+class Docker:
+    """Runs until `close`, in this network namespace (which must be private: it brings bridge and iptables rules)."""
+
+    def __init__(self) -> None:
+        self.root = tempfile.mkdtemp(prefix="md", dir="/tmp")
+        self.cgroup_parent = f"/mini-test-docker-{secrets.token_hex(3)}"
+        self.environ = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")},
+            "DOCKER_HOST": f"unix://{self.root}/docker.sock",
+            "DOCKER_CONFIG": f"{self.root}/config",
+        }
+        self._log = open(f"{self.root}/log", "wb")
+        # A mount namespace of its own, so that whatever it leaves mounted goes with it.
+        self._daemon = subprocess.Popen(
+            [
+                "unshare", "--mount", "--propagation", "private", "dockerd",
+                "--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec", "--pidfile", f"{self.root}/pid",
+                "--host", self.environ["DOCKER_HOST"], "--bip", SUBNET_GATEWAY, "--cgroup-parent", self.cgroup_parent,
+            ],
+            env=self.environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+        )  # fmt: skip
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, *args: str, **options: Any) -> Result:
+        """`docker ARGS…`, with the options of `Mini.run`."""
+        environ = {**self.environ, **(options.pop("env", None) or {})}
+        return run_command(["docker", *args], environ, **options)
+
+    def remove_containers(self) -> None:
+        containers = self.run("ps", "-aq").lines
+        if containers:
+            self.run("rm", "-f", "-v", *containers)
+
+    def close(self) -> None:
+        """Idempotent. SIGTERM makes dockerd stop its containers and its containerd."""
+        if self._daemon.poll() is None:
+            self._daemon.send_signal(signal.SIGTERM)
+            try:
+                self._daemon.wait(30)
+            except subprocess.TimeoutExpired:
+                self._daemon.kill()
+                self._daemon.wait()
+        self._log.close()
+        subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True)
+        for tree in leaks.hierarchies():
+            top = tree.path + self.cgroup_parent
+            for path in [*leaks.directories(top), top]:
+                if os.path.isdir(path):
+                    os.rmdir(path)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while self.run("version", check=False).code != 0:
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                with open(f"{self.root}/log", errors="replace") as log:
+                    raise RuntimeError(f"dockerd does not answer:\n{log.read()[-3000:]}")
+            time.sleep(0.1)
