@@ -24,7 +24,7 @@ class _Invalid(ValueError):
 
 def convert(name: str, kind: str, text: str, spellings: tuple[str, ...]) -> Any:
     """The value of option `name` (its `kind` is the type word of the help text), or UsageError."""
-    read = _BY_NAME.get(name) or _BY_KIND.get(kind)
+    read = _BY_OPTION.get((name, kind)) or _BY_KIND.get(kind)
     if read is None:
         return text
     try:
@@ -138,20 +138,18 @@ def since(text: str, now: float) -> float:
 
 def duration(text: str) -> float:
     """Seconds of Go's durations: "10s", "1h30m", "500ms"."""
+    import re
+
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-    total, number, unit = 0.0, "", ""
-    for character in text + " ":
-        if unit and (character.isdigit() or character in ". "):
-            if unit not in units or not number:
-                break
-            total, number, unit = total + float(number) * units[unit], "", ""
-        if character.isdigit() or character == ".":
-            number += character
-        elif character != " ":
-            unit += character
-    if unit or number.strip("0") or not text:
-        raise UsageError(f'invalid duration "{text}"', "for instance 10s, 42m or 1h30m")
-    return total
+    parts = re.findall(r"([0-9.]+)([a-zµ]+)", text)
+    try:
+        if text == "0":
+            return 0.0
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            raise ValueError
+        return sum(float(number) * units[unit] for number, unit in parts)
+    except (ValueError, KeyError):
+        raise UsageError(f'invalid duration "{text}"', "for instance 10s, 42m or 1h30m") from None
 
 
 def mapping(pairs: list[str]) -> dict[str, str]:
@@ -176,9 +174,9 @@ def _is_ip(text: str) -> bool:
 
 
 _BY_KIND: dict[str, Callable[[str], Any]] = {"bool": boolean, "int": integer, "bytes": size, "decimal": decimal, "ulimit": ulimit}
-_BY_NAME: dict[str, Callable[[str], Any]] = {
-    "memory_swap": swap,
-    "extra_hosts": host_mapping,
-    "dns": ip_address,
-    "attach": stream,
+_BY_OPTION: dict[tuple[str, str], Callable[[str], Any]] = {
+    ("memory_swap", "bytes"): swap,
+    ("extra_hosts", "list"): host_mapping,
+    ("dns", "list"): ip_address,
+    ("attach", "list"): stream,
 }

@@ -1,0 +1,111 @@
+"""How a command line is read, and Docker's words for one that cannot be (measured on docker 28.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.cli.parse import CommandLineError, HelpWanted, parse
+
+
+def values(line: str) -> dict[str, object]:
+    return parse(line.split()).values
+
+
+@pytest.mark.parametrize(
+    "line, name, value",
+    [
+        ("run --rm=false alpine", "remove", False),
+        ("run --rm=1 alpine", "remove", True),
+        ("run --rm --rm=false alpine", "remove", False),
+        ("run -i=false alpine", "interactive", False),
+        ("run --sig-proxy=false alpine", "sig_proxy", False),
+        ("run -e=A=b alpine", "env", ["A=b"]),
+        ("run -eA=b -e C alpine", "env", ["A=b", "C"]),
+        ("run --env= alpine", "env", [""]),
+        ("run -ite A=b alpine", "env", ["A=b"]),
+        ("run -e --rm alpine", "env", ["--rm"]),
+        ("run -m 1.5g alpine", "memory", 3 << 29),
+        ("run -m 64MiB alpine", "memory", 64 << 20),
+        ("run -m 1024 alpine", "memory", 1024),
+        ("run --memory-swap -1 alpine", "memory_swap", -1),
+        ("run --cpus .5 alpine", "cpus", 0.5),
+        ("run --pids-limit -1 alpine", "pids_limit", -1),
+        ("run --add-host a=::1 alpine", "extra_hosts", ["a:::1"]),
+        ("run --add-host a:host-gateway alpine", "extra_hosts", ["a:host-gateway"]),
+        ("run alpine -- ls", "command", ["--", "ls"]),
+        ("run -- alpine -d", "command", ["-d"]),
+        ("run alpine -d", "detach", False),
+        ("run - sh", "image", "-"),
+        ("rm a -f", "force", True),
+        ("rm -- -f", "container", ["-f"]),
+        ("volume create", "name", None),
+        ("ps", "last", -1),
+    ],
+)
+def test_values(line: str, name: str, value: object) -> None:
+    assert values(line)[name] == value
+
+
+@pytest.mark.parametrize(
+    "line, code, message",
+    [
+        ("foo", 1, "mini: unknown command: mini foo"),
+        ("volume foo", 1, "mini: unknown command: mini volume foo"),
+        ("--foo ps", 125, "unknown flag: --foo"),
+        ("run --foo alpine", 125, "unknown flag: --foo"),
+        ("ps --foo=1", 125, "unknown flag: --foo"),
+        ("run -itz alpine", 125, "unknown shorthand flag: 'z' in -itz"),
+        ("run", 1, "mini: 'mini run' requires at least 1 argument"),
+        ("run -h alpine", 1, "mini: 'mini run' requires at least 1 argument"),
+        ("exec c", 1, "mini: 'mini exec' requires at least 2 arguments"),
+        ("ps x", 1, "mini: 'mini ps' accepts no arguments"),
+        ("tag x", 1, "mini: 'mini tag' requires 2 arguments"),
+        ("pull a b", 1, "mini: 'mini pull' requires 1 argument"),
+        ("images a b", 1, "mini: 'mini images' requires at most 1 argument"),
+        ("run --memory", 125, "flag needs an argument: --memory"),
+        ("run -e", 125, "flag needs an argument: 'e' in -e"),
+        ("run -m xx alpine", 125, "invalid argument \"xx\" for \"-m, --memory\" flag: invalid size: 'xx'"),
+        ("run -m 1.2.3 alpine", 125, "invalid argument \"1.2.3\" for \"-m, --memory\" flag: invalid size: '1.2.3'"),
+        ("run --cpus x alpine", 125, 'invalid argument "x" for "--cpus" flag: failed to parse x as a rational number'),
+        ("run --rm=maybe alpine", 125, 'invalid argument "maybe" for "--rm" flag: strconv.ParseBool: parsing "maybe": invalid syntax'),
+        ("stop -t x c", 125, 'invalid argument "x" for "-t, --timeout" flag: strconv.ParseInt: parsing "x": invalid syntax'),
+        ("run -a foo alpine", 125, 'invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR'),
+        ("run --dns x alpine", 125, 'invalid argument "x" for "--dns" flag: IP address is not correctly formatted: x'),
+        ("run --add-host x alpine", 125, 'invalid argument "x" for "--add-host" flag: bad format for add-host: "x"'),
+        ("run --ulimit x alpine", 125, 'invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x'),
+    ],
+)  # fmt: skip
+def test_errors(line: str, code: int, message: str) -> None:
+    with pytest.raises(CommandLineError) as caught:
+        parse(line.split())
+    assert (caught.value.message, caught.value.exit_code) == (message, code)
+
+
+def test_an_error_shows_the_usage_line_and_the_nearest_option() -> None:
+    with pytest.raises(CommandLineError) as caught:
+        parse(["run", "--entrypont", "x", "alpine"])
+    assert caught.value.usage == (
+        "Usage:  mini run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'mini run --help' for more information"
+    )
+    assert caught.value.hint == "did you mean --entrypoint?"
+
+
+@pytest.mark.parametrize(
+    "line, wanted",
+    [
+        ("", ["--help"]),
+        ("--help", ["--help"]),
+        ("help", ["--help"]),
+        ("help run", ["run", "--help"]),
+        ("volume", ["volume", "--help"]),
+        ("volume --help", ["volume", "--help"]),
+        ("volume ls -h", ["volume", "ls", "--help"]),
+        ("--root /x run --help", ["run", "--help"]),
+        ("container list --help", ["ps", "--help"]),
+        ("--show-completion", ["--show-completion"]),
+    ],
+)
+def test_help_is_left_to_typer(line: str, wanted: list[str]) -> None:
+    with pytest.raises(HelpWanted) as caught:
+        parse(line.split())
+    assert caught.value.words == wanted

@@ -1,0 +1,131 @@
+"""The table that command lines are parsed from says what the Typer application says, option by option."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+import typer
+
+from engine.cli import derive, parse, table
+from engine.cli.app import app
+
+# Command lines that both parsers understand: Click has no `--rm=false` and no `-e=A=b`, which test_cli_parse has instead.
+CORPUS = [
+    "run alpine",
+    "run alpine sh -c ls",
+    "run -it --rm alpine sh",
+    "run -ti --rm alpine",
+    "run -d --name web -e A=b -e C= --env D --env=E=f -eG=h alpine sleep 100",
+    "run -dit -w /srv -u 1000:1000 -h box --hostname=other alpine id -u -n",
+    "run -v data:/data -v /a:/b:ro --volume=c:/c --tmpfs /run:size=1m alpine",
+    "run -m 512m --memory-swap -1 --memory-reservation 256m --cpus 1.5 -c 512 --cpuset-cpus 0,1 --pids-limit 10 alpine",
+    "run --net none --network=host --dns 1.1.1.1 --dns-search x.org --dns-option ndots:1 --add-host a:10.0.0.1 alpine",
+    "run --entrypoint= alpine",
+    "run --entrypoint sh alpine -c true",
+    "run --cap-add NET_ADMIN --cap-drop=ALL --security-opt no-new-privileges --privileged --read-only alpine",
+    "run --ulimit nofile=10:20 --sysctl net.ipv4.ip_forward=1 --group-add wheel --shm-size 1g --oom-kill-disable alpine",
+    "run --oom-score-adj -500 --stop-signal INT --stop-timeout 3 --cidfile /x -l a=b --label c --annotation d=e alpine",
+    "run --pull always -q --platform linux/arm64 --env-file f --env-file g --domainname d alpine",
+    "run -a stdout --attach STDERR --detach-keys ctrl-x --sig-proxy alpine",
+    "run -- alpine --rm",
+    "run -i -- alpine -- sh",
+    "run alpine -- sh",
+    "run alpine --rm -it",
+    "create --name x alpine",
+    "container run --rm alpine true",
+    "exec c ls -l",
+    "exec -it -u root -w / -e A=b --privileged c sh -c 'exit 3'",
+    "exec -d --env-file f c sleep --help",
+    "ps",
+    "ps -aq --no-trunc",
+    "ps -n 3 --format json",
+    "ps --last=2 -l",
+    "container ls -a",
+    "container list",
+    "start a b",
+    "start -ai --detach-keys ctrl-x a",
+    "stop -s INT -t 3 a b",
+    "stop --time=0 a",
+    "stop a -t 3",
+    "kill -s USR1 a",
+    "rm -fv a b c",
+    "rm a -f b",
+    "logs -f --tail 10 -t --since 10m a",
+    "logs -n 5 a",
+    "wait a b",
+    "images",
+    "images -a alpine --digests --no-trunc -q",
+    "image ls --format {{.ID}}",
+    "pull -q alpine:3.20",
+    "image pull --platform=linux/arm64 alpine",
+    "rmi -f a b",
+    "image rm a",
+    "tag a b",
+    "inspect --format {{.Id}} --type container a b",
+    "image inspect -f json a",
+    "container inspect --format json a",
+    "volume create",
+    "volume create -d other --label a=b v",
+    "volume ls -q --format json",
+    "volume inspect --format json v",
+    "volume rm -f v w",
+    "network ls --no-trunc -q --format json",
+    "network inspect -f json bridge",
+    "version -f json",
+    "info --format json",
+    "system info",
+    "demo",
+    "--root /x ps",
+    "--root=/x --debug --storage-driver directory images -q",
+    "-D version",
+]
+
+
+def test_table_is_up_to_date() -> None:
+    with open(table.__file__) as file:
+        assert file.read() == derive.table(), "run: python -m engine.cli.derive"
+
+
+def typer_parse(words: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """(path, global options, values) as Typer's own parser reads the words."""
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("mini", list(words))
+    rest = [*getattr(context, "_protected_args", ()), *context.args]
+    global_options = dict(context.params)
+    command, path = group, []
+    while hasattr(command, "commands"):
+        path.append(rest[0])
+        command, rest = command.commands[rest[0]], rest[1:]
+    context = command.make_context(" ".join(path), rest, parent=context)
+    canonical = command.callback.facts.aliases[0]
+    return canonical, global_options, {k: list(v) if isinstance(v, tuple) else v for k, v in context.params.items()}
+
+
+@pytest.mark.parametrize("line", CORPUS)
+def test_both_parsers_agree(line: str) -> None:
+    words = shlex.split(line)
+    path, global_options, raw = typer_parse(words)
+    parsed = parse.parse(words)
+    assert parsed.path == path
+    assert parsed.values == parse.convert(path, raw)
+    assert parsed.globals == {k: global_options[k] for k in parsed.globals}
+
+
+def test_every_option_is_in_the_corpus() -> None:
+    """An option that no line of the corpus sets would be compared by nobody."""
+    seen: set[tuple[str, str]] = set()
+    for line in CORPUS:
+        parsed = parse.parse(line.split())
+        for options, path in ((parsed.values, parsed.path), (parsed.globals, "")):
+            for name, _, many, default, _ in table.COMMANDS[path][4]:
+                if str(options[name]) != str([] if many else default):
+                    seen.add((path, name))
+    missing = [
+        f"{path} {option[0]}"
+        for path, entry in table.COMMANDS.items()
+        for option in entry[4]
+        if (path, option[0]) not in seen and path != "create" and option[0] not in ("sig_proxy", "version")
+    ]
+    assert not missing
