@@ -61,8 +61,8 @@ def _do(steps: Iterator[Step], log: Log | None) -> None:
 def _link_steps(route: IPRoute, network: Network) -> Iterator[Step]:
     bridge = network.bridge
     link = _link(route, bridge)
+    _check_subnet_free(route, network, link["index"] if link else 0)
     if link is None:
-        _check_subnet_free(route, network)
         mac = mac_of(network.gateway)
         # A fixed MAC: otherwise the bridge's changes with its ports, and stale ARP entries drop packets.
         yield (
@@ -147,12 +147,12 @@ def _kind(link: Any) -> str | None:
     return info.get("IFLA_INFO_KIND") if info else None
 
 
-def _check_subnet_free(route: IPRoute, network: Network) -> None:
-    """A subnet that the host reaches by another way would take that network away from the host."""
+def _check_subnet_free(route: IPRoute, network: Network, bridge_index: int) -> None:
+    """Raises Conflict where the host has a way to a part of the subnet other than the bridge: it would lose that."""
     subnet = Subnet(network.subnet)
     for entry in route.get_routes(family=_AF_INET, table=_RT_TABLE_MAIN):
         destination, length = entry.get("RTA_DST"), entry["dst_len"]
-        if not destination or length < 8:
+        if not destination or length < 8 or entry.get("RTA_OIF") == bridge_index:
             continue
         first = int.from_bytes(bytes(map(int, destination.split("."))), "big")
         if first <= subnet.last and subnet.first <= first + (1 << (32 - length)) - 1:
