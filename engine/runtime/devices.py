@@ -1,0 +1,127 @@
+"""A container's /dev: the nodes and links that every Linux program expects, and those that the spec adds.
+
+OCI runtime spec, config-linux.md "Default Devices" and runtime-linux.md "Dev symbolic links".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from engine import linux
+from engine.errors import RuntimeFault
+from engine.runtime import inside, mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from engine.oci.runtime import Spec
+
+DEFAULTS: tuple[dict[str, Any], ...] = (
+    {"path": "/dev/null", "type": "c", "major": 1, "minor": 3},
+    {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5},
+    {"path": "/dev/full", "type": "c", "major": 1, "minor": 7},
+    {"path": "/dev/random", "type": "c", "major": 1, "minor": 8},
+    {"path": "/dev/urandom", "type": "c", "major": 1, "minor": 9},
+    {"path": "/dev/tty", "type": "c", "major": 5, "minor": 0},
+)
+LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+)
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+_NULL = os.makedev(1, 3)
+
+
+def populate(spec: Spec, root: int) -> None:
+    """Makes the nodes and links below `root`; expects umask 0. Raises RuntimeFault, OSError.
+
+    A /dev that is bound from elsewhere is its owner's: nothing is made in it.
+    """
+    for m in reversed(spec.get("mounts", ())):
+        if os.path.normpath(m["destination"]) == "/dev" and mounts.parse(m).bind:
+            return
+    wanted = {node["path"]: node for node in DEFAULTS}
+    wanted |= {node["path"]: node for node in spec.get("linux", {}).get("devices", ())}
+    for node in wanted.values():
+        _make(node, root)
+    _make_links(root)
+
+
+def _make_links(root: int) -> None:
+    dev = inside.make_dir(root, "/dev")
+    try:
+        for name, target in LINKS:
+            try:
+                os.symlink(target, name, dir_fd=dev)
+            except FileExistsError:
+                pass
+    finally:
+        os.close(dev)
+
+
+def _make(node: dict[str, Any], root: int) -> None:
+    path = os.path.normpath(node["path"])
+    try:
+        kind = _KINDS[node["type"]]
+        number = os.makedev(node["major"], node["minor"]) if kind != stat.S_IFIFO else 0
+        directory, name = os.path.split(path)
+        parent = inside.make_dir(root, directory)
+        try:
+            os.mknod(name, kind | node.get("fileMode", 0o666), number, dir_fd=parent)
+            uid, gid = node.get("uid") or 0, node.get("gid") or 0
+            if uid or gid:
+                os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            _expect(name, kind, number, parent)
+        except PermissionError:
+            _bind(path, root)
+        finally:
+            os.close(parent)
+    except OSError as e:
+        text = f"cannot make the device {path}: {mounts.reason(e)}"
+        raise RuntimeFault("device", text, e.errno or 0, path) from e
+
+
+def _expect(name: str, kind: int, number: int, parent: int) -> None:
+    """An image may ship a /dev; what stands at a device's name in it must be that device."""
+    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if stat.S_IFMT(info.st_mode) != kind or (number and info.st_rdev != number):
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def _bind(path: str, root: int) -> None:
+    """Where mknod(2) is not permitted (a user namespace, an outer container) the host's own node is bound instead."""
+    target = inside.make_file(root, path)
+    try:
+        fd = linux.open_tree(linux.AT_FDCWD, path, linux.OPEN_TREE_CLONE)
+        try:
+            mounts.attach(fd, target)
+        finally:
+            os.close(fd)
+    finally:
+        os.close(target)
+
+
+def open_null(root: int, flags: int = linux.O_PATH) -> int:
+    """The /dev/null below `root`, proven to be it: a link in its place would be bound over what is to be hidden, and so
+    expose it, or be written to (CVE-2025-31133). Raises OSError, ENODEV where it is something else."""
+    if flags != linux.O_PATH:
+        flags |= os.O_NONBLOCK | os.O_NOCTTY  # whatever it turns out to be, opening it must not wait for anybody
+    fd = inside.open_in(root, "/dev/null", flags)
+    if is_null(fd):
+        return fd
+    os.close(fd)
+    raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), "/dev/null")
+
+
+def is_null(fd: int) -> bool:
+    """Whether the descriptor is a null device, of the host's or of a container's /dev."""
+    info = os.fstat(fd)
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == _NULL

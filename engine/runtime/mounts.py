@@ -1,0 +1,328 @@
+"""Mounts: data first (OCI's `destination`, `type`, `source`, `options`), then executed through descriptors.
+
+    options ──parse──> Plan ──┬─ bind         open_tree(2) clone
+                              └─ file system  fsopen(2), fsconfig(2) …, fsmount(2)
+                                   └─> a detached mount ──mount_setattr(2)──> move_mount(2) onto a descriptor
+
+A detached mount is invisible until it is complete: there is no moment at which a read-only bind is writable, and its place
+is a descriptor that was resolved once, not a path that somebody may change. Needs Linux 5.12 (mount_setattr).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from engine import linux
+from engine.errors import RuntimeFault
+from engine.runtime import inside
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.oci.runtime import Mount
+
+_ATIME = linux.MOUNT_ATTR__ATIME
+# option: (attributes to set, attributes to clear). OCI runtime spec, config.md "Linux mount options"; mount(8).
+_ATTRIBUTES = {
+    "ro": (linux.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, linux.MOUNT_ATTR_RDONLY),
+    "nosuid": (linux.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, linux.MOUNT_ATTR_NOSUID),
+    "nodev": (linux.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, linux.MOUNT_ATTR_NODEV),
+    "noexec": (linux.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, linux.MOUNT_ATTR_NOEXEC),
+    "nodiratime": (linux.MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, linux.MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": (linux.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "symfollow": (0, linux.MOUNT_ATTR_NOSYMFOLLOW),
+    # mount_setattr(2): the access time modes are one field, which must be cleared as a whole when it is set
+    "relatime": (linux.MOUNT_ATTR_RELATIME, _ATIME),
+    "noatime": (linux.MOUNT_ATTR_NOATIME, _ATIME),
+    "strictatime": (linux.MOUNT_ATTR_STRICTATIME, _ATIME),
+    "atime": (linux.MOUNT_ATTR_RELATIME, _ATIME),
+    "norelatime": (linux.MOUNT_ATTR_STRICTATIME, _ATIME),
+    "nostrictatime": (linux.MOUNT_ATTR_RELATIME, _ATIME),
+}
+_PROPAGATION = {
+    "shared": linux.MS_SHARED,
+    "slave": linux.MS_SLAVE,
+    "private": linux.MS_PRIVATE,
+    "unbindable": linux.MS_UNBINDABLE,
+}
+# Flags of the super block, which fsconfig(2) takes by these names.
+_SUPERBLOCK = frozenset(["ro", "rw", "sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"])
+_IGNORED = frozenset(("", "defaults", "silent", "loud"))
+# What fsconfig(2) copies is cut at 256 bytes with the terminator; these values are paths and can be shortened.
+_LONGEST_VALUE = 255
+_PATH_KEYS = frozenset(("source", "device", "lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir"))
+
+
+class Plan:
+    """What a mount's options ask for. Pure data, made by `parse`.
+
+    `set`/`clear` act on the mount, `set_all`/`clear_all` on it and all below it (options such as `rro`); `propagation` is
+    a list of (MS_*, recursive) in the order given; `data` the file system's own (key, value or None for a flag).
+    """
+
+    __slots__ = ("bind", "clear", "clear_all", "copy_up", "data", "propagation", "recursive", "set", "set_all")
+
+    def __init__(self) -> None:
+        self.bind = False
+        self.recursive = False
+        self.copy_up = False
+        self.set = self.clear = self.set_all = self.clear_all = 0
+        self.propagation: list[tuple[int, bool]] = []
+        self.data: list[tuple[str, str | None]] = []
+
+
+def parse(m: Mount) -> Plan:
+    """Reads mount(8)'s words. Later ones win; what is no word of ours belongs to the file system, as it stands."""
+    plan = Plan()
+    plan.bind = m.get("type") == "bind"
+    for word in m.get("options", ()):
+        bare = word[1:] if word.startswith("r") else ""
+        if word in ("bind", "rbind"):
+            plan.bind, plan.recursive = True, word == "rbind"
+        elif word in _ATTRIBUTES:
+            plan.set, plan.clear = _merge(plan.set, plan.clear, _ATTRIBUTES[word])
+            if word in _SUPERBLOCK:
+                plan.data.append((word, None))
+        elif word in _PROPAGATION:
+            plan.propagation.append((_PROPAGATION[word], False))
+        elif bare in _PROPAGATION:
+            plan.propagation.append((_PROPAGATION[bare], True))
+        elif bare in _ATTRIBUTES:
+            plan.set_all, plan.clear_all = _merge(plan.set_all, plan.clear_all, _ATTRIBUTES[bare])
+        elif word == "tmpcopyup":
+            plan.copy_up = True
+        elif word not in _IGNORED:
+            key, separator, value = word.partition("=")
+            plan.data.append((key, value if separator else None))
+    return plan
+
+
+def _merge(set_: int, clear: int, change: tuple[int, int]) -> tuple[int, int]:
+    """`change` after what was said before: a bit that it sets is cleared no longer, and the reverse."""
+    more, less = change
+    field = _ATIME if less & _ATIME else 0
+    set_ = set_ & ~less | more
+    clear = (clear & ~more | less) if not field else clear | field
+    return set_, clear
+
+
+def describe(m: Mount) -> str:
+    """The mount in a message: `proc at /proc`, `/srv at /data`."""
+    kind = m.get("type", "")
+    what = m.get("source", kind) if kind in ("bind", "") else kind
+    return f"{what} at {m['destination']}"
+
+
+def fault(m: Mount, e: OSError) -> RuntimeFault:
+    return RuntimeFault("mount", f"cannot mount {describe(m)}: {reason(e)}", e.errno or 0, m["destination"])
+
+
+def reason(e: OSError) -> str:
+    """The kernel's error in lower case, with what it logged into a file system context where there is something."""
+    text = os.strerror(e.errno).lower() if e.errno else str(e)
+    _, bracket, detail = (e.strerror or "").partition(" (")
+    return text + bracket + detail
+
+
+# --- execution -----------------------------------------------------------------------------------------------------
+
+
+def detached(m: Mount, plan: Plan) -> int:
+    """The mount, complete but attached nowhere yet; the caller closes the descriptor. Raises OSError."""
+    if plan.bind:
+        fd = linux.open_tree(
+            linux.AT_FDCWD, m["source"], linux.OPEN_TREE_CLONE | (linux.AT_RECURSIVE if plan.recursive else 0)
+        )
+    else:
+        fd = _new_filesystem(m["type"], m.get("source", ""), plan)
+    try:
+        if plan.bind and (plan.set or plan.clear):
+            linux.mount_setattr(fd, "", plan.set, plan.clear)
+        if plan.set_all or plan.clear_all:
+            linux.mount_setattr(fd, "", plan.set_all, plan.clear_all, recursive=True)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _new_filesystem(fstype: str, source: str, plan: Plan) -> int:
+    context = linux.fsopen(fstype)
+    opened = [context]
+    try:
+        if source:
+            linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "source", _short("source", source, opened))
+        for key, value in _without_lists(plan.data):
+            if value is None:
+                linux.fsconfig(context, linux.FSCONFIG_SET_FLAG, key)
+            else:
+                linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, _short(key, value, opened))
+        linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)
+        return linux.fsmount(context, plan.set)
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _without_lists(data: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """overlayfs's `lowerdir=A:B:C`, where too long for one value, as one `lowerdir+` each (Linux 6.5)."""
+    result: list[tuple[str, str | None]] = []
+    for key, value in data:
+        if key == "lowerdir" and value and len(os.fsencode(value)) > _LONGEST_VALUE and ":" in value:
+            result += [("lowerdir+", part) for part in value.split(":")]
+        else:
+            result.append((key, value))
+    return result
+
+
+def _short(key: str, value: str, opened: list[int]) -> str:
+    """`value`, or a short name for the same path where fsconfig(2) would refuse its length."""
+    if key not in _PATH_KEYS or len(os.fsencode(value)) <= _LONGEST_VALUE:
+        return value
+    opened.append(os.open(value, linux.O_PATH | os.O_CLOEXEC))
+    return f"/proc/self/fd/{opened[-1]}"
+
+
+def attach(fd: int, target: int, plan: Plan | None = None) -> None:
+    """Puts the detached mount `fd` onto what the descriptor `target` is. Raises OSError."""
+    linux.move_mount(fd, "", target, "")
+    for propagation, recursive in plan.propagation if plan else ():
+        linux.mount_setattr(fd, "", propagation=propagation, recursive=recursive)
+
+
+def mount(m: Mount, target: int) -> None:
+    """Mounts `m` onto the descriptor `target`; its `destination` only names it in errors. Raises RuntimeFault."""
+    try:
+        plan = parse(m)
+        fd = detached(m, plan)
+        try:
+            attach(fd, target, plan)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise fault(m, e) from e
+
+
+def mount_host(m: Mount) -> None:
+    """Mounts `m` at its `destination` in this mount namespace; the directory exists. Raises RuntimeFault."""
+    try:
+        target = os.open(m["destination"], linux.O_PATH | os.O_CLOEXEC)
+    except OSError as e:
+        raise fault(m, e) from e
+    try:
+        mount(m, target)
+    finally:
+        os.close(target)
+
+
+def unmount(path: str) -> bool:
+    """Detaches what is mounted at `path` (MNT_DETACH: it goes when its last user does); False where nothing was.
+
+    Never follows a symlink in the last component. Raises RuntimeFault.
+    """
+    try:
+        linux.umount2(path, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
+        return True
+    except OSError as e:
+        if e.errno in (errno.EINVAL, errno.ENOENT):
+            return False
+        raise RuntimeFault("unmount", f"cannot unmount {path}: {reason(e)}", e.errno or 0, path) from e
+
+
+# --- inside a container's root -------------------------------------------------------------------------------------
+
+
+def mount_inside(m: Mount, root: int) -> None:
+    """Mounts `m` at its `destination` below the directory `root`, making the mount point where missing.
+
+    /proc and /sys must be plain directories: a link there would put the kernel's files, and what is masked in them, at a
+    place that the image chose (CVE-2019-19921, CVE-2023-27561). Raises RuntimeFault.
+    """
+    try:
+        plan = parse(m)
+        if m.get("type") == "tmpfs":
+            _keep_mode(plan, m["destination"], root)
+        target = _mount_point(m, plan, root)
+        try:
+            fd = detached(m, plan)
+            try:
+                if plan.copy_up:
+                    _copy_up(target, fd)
+                attach(fd, target, plan)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(target)
+    except OSError as e:
+        raise fault(m, e) from e
+
+
+def _mount_point(m: Mount, plan: Plan, root: int) -> int:
+    destination = m["destination"]
+    if plan.bind and not stat.S_ISDIR(os.stat(m["source"]).st_mode):
+        return inside.make_file(root, destination)
+    if m.get("type") not in ("proc", "sysfs"):
+        return inside.make_dir(root, destination)
+    os.close(inside.make_dir(root, destination))
+    try:
+        return inside.open_in(root, destination, linux.O_PATH | os.O_DIRECTORY, linux.RESOLVE_NO_SYMLINKS)
+    except OSError as e:
+        if e.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise RuntimeFault(
+            "mount", f"cannot mount {describe(m)}: it is a symbolic link, not a directory", errno.ELOOP, destination
+        ) from e
+
+
+def _keep_mode(plan: Plan, destination: str, root: int) -> None:
+    """A tmpfs over a directory of the image keeps its mode, where the options name none, as runc has it."""
+    if any(key == "mode" for key, _ in plan.data):
+        return
+    try:
+        fd = inside.open_in(root, destination)
+    except FileNotFoundError:
+        return
+    plan.data.append(("mode", f"{stat.S_IMODE(os.fstat(fd).st_mode):o}"))
+    os.close(fd)
+
+
+def _copy_up(source: int, target: int) -> None:
+    """Copies what is at the mount point into the new tmpfs, before that covers it. Descriptors only, links as links."""
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source)
+    try:
+        for name in os.listdir(directory):
+            _copy_entry(directory, target, name)
+    finally:
+        os.close(directory)
+
+
+def _copy_entry(source: int, target: int, name: str) -> None:
+    info = os.stat(name, dir_fd=source, follow_symlinks=False)
+    kind = stat.S_IFMT(info.st_mode)
+    if kind == stat.S_IFLNK:
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+    elif kind == stat.S_IFDIR:
+        os.mkdir(name, 0o700, dir_fd=target)
+        below = [os.open(name, linux.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd) for fd in (source, target)]
+        _copy_up(*below)
+        for fd in below:
+            os.close(fd)
+    elif kind == stat.S_IFREG:
+        reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+        writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
+        while os.sendfile(writer, reader, None, 1 << 20):
+            pass
+        os.close(reader)
+        os.close(writer)
+    else:
+        os.mknod(name, info.st_mode, info.st_rdev, dir_fd=target)
+    os.chown(name, info.st_uid, info.st_gid, dir_fd=target, follow_symlinks=False)
+    if kind != stat.S_IFLNK:
+        os.chmod(name, stat.S_IMODE(info.st_mode), dir_fd=target)
+    os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=target, follow_symlinks=False)

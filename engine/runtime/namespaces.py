@@ -1,0 +1,191 @@
+"""Namespaces: which to make, which to join, and who has to do it. docs/namespaces.md explains each.
+
+    by the parent, for the child it forks next       pid, time (unshare(2) and setns(2) never move the caller itself)
+    by the child                                      user, then mount, network, uts, ipc
+    by the child, when it is in its cgroup            cgroup (its root is the cgroup that the caller is in at that moment)
+
+namespaces(7), pid_namespaces(7), cgroup_namespaces(7); OCI runtime spec, config-linux.md "Namespaces".
+"""
+
+from __future__ import annotations
+
+import os
+
+from engine import linux
+from engine.errors import RuntimeFault, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.oci.runtime import Spec
+
+# OCI's name: (clone flag, name below /proc/PID/ns). User first: it owns those that are made after it.
+KINDS = {
+    "user": (linux.CLONE_NEWUSER, "user"),
+    "mount": (linux.CLONE_NEWNS, "mnt"),
+    "network": (linux.CLONE_NEWNET, "net"),
+    "uts": (linux.CLONE_NEWUTS, "uts"),
+    "ipc": (linux.CLONE_NEWIPC, "ipc"),
+    "cgroup": (linux.CLONE_NEWCGROUP, "cgroup"),
+    "pid": (linux.CLONE_NEWPID, "pid"),
+    "time": (linux.CLONE_NEWTIME, "time"),
+}
+FOR_CHILDREN = ("pid", "time")
+
+
+class Namespaces:
+    """What a spec asks for: `new` names, and `join` {name: path}. A name in neither is shared with the caller."""
+
+    __slots__ = ("join", "new")
+
+    def __init__(self, new: list[str], join: dict[str, str]) -> None:
+        self.new = new
+        self.join = join
+
+    def flags(self, *names: str) -> int:
+        """The CLONE_NEW* flags of those among `names` that are to be made."""
+        return sum(KINDS[name][0] for name in names if name in self.new)
+
+    def open_for_children(self) -> list[tuple[int, int]]:
+        """(descriptor, flag) of each pid or time namespace to be joined; the caller closes them. Raises RuntimeFault."""
+        return [(_open(name, self.join[name]), KINDS[name][0]) for name in FOR_CHILDREN if name in self.join]
+
+
+def of(spec: Spec) -> Namespaces:
+    """Reads `linux.namespaces`. Raises RuntimeFault for a name that is unknown or given twice."""
+    new: list[str] = []
+    join: dict[str, str] = {}
+    for entry in spec.get("linux", {}).get("namespaces", ()):
+        name, path = entry["type"], entry.get("path")
+        if name not in KINDS or name in new or name in join:
+            raise RuntimeFault("namespaces", f"unknown or repeated namespace: {name}")
+        if path:
+            join[name] = path
+        else:
+            new.append(name)
+    if "mount" not in new:
+        raise RuntimeFault("namespaces", "a container needs a new mount namespace")
+    if "user" in new:
+        raise Unsupported("a new user namespace is not supported; one can be joined by its path")
+    return Namespaces(new, join)
+
+
+def join(name: str, path: str) -> None:
+    """setns(2) by path. Raises RuntimeFault."""
+    fd = _open(name, path)
+    try:
+        linux.setns(fd, KINDS[name][0])
+    except OSError as e:
+        raise _fault(name, path, e) from e
+    finally:
+        os.close(fd)
+
+
+def _open(name: str, path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise _fault(name, path, e) from e
+
+
+def _fault(name: str, path: str, e: OSError) -> RuntimeFault:
+    text = f"cannot join the {name} namespace {path}: {os.strerror(e.errno or 0).lower()}"
+    return RuntimeFault("namespaces", text, e.errno or 0, path)
+
+
+def time_offsets(spec: Spec) -> str:
+    """`linux.timeOffsets` as /proc/PID/timens_offsets takes it (time_namespaces(7)), empty where there are none."""
+    offsets = spec.get("linux", {}).get("timeOffsets", {})
+    return "".join(f"{clock} {o.get('secs', 0)} {o.get('nanosecs', 0)}\n" for clock, o in offsets.items())
+
+
+class ChildNamespaces:
+    """The pid and time namespaces that this process's next children are born into, put back on leaving.
+
+    A context manager. `new` flags are unshared; `join` is a list of (descriptor, flags) for setns(2). The caller stays
+    where it is, and its later children are born there again, hence it can wait for the one between as its own child.
+    """
+
+    __slots__ = ("_join", "_kept", "_new", "_offsets")
+
+    def __init__(self, new: int = 0, join: list[tuple[int, int]] | None = None, offsets: str = "") -> None:
+        self._new = new
+        self._join = join or []
+        self._offsets = offsets
+        self._kept: list[tuple[int, int]] = []
+
+    def __enter__(self) -> None:
+        flags = self._new
+        for _, joined in self._join:
+            flags |= joined
+        for name in FOR_CHILDREN:
+            flag, file = KINDS[name]
+            if flags & flag:
+                self._kept.append((os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC), flag))
+        try:
+            if self._new:
+                linux.unshare(self._new)
+            for fd, flag in self._join:
+                linux.setns(fd, flag)
+            if self._offsets:
+                # time_namespaces(7): only before the first process is in it
+                with open("/proc/self/timens_offsets", "w") as offsets:
+                    offsets.write(self._offsets)
+        except OSError:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        for fd, flag in self._kept:
+            linux.setns(fd, flag)
+            os.close(fd)
+        self._kept = []
+
+
+def different_from_ours(pid: int) -> list[str]:
+    """The names of the namespaces in which process `pid` is and the caller is not. Raises OSError."""
+    names = []
+    for name, (_, file) in KINDS.items():
+        try:
+            if not os.path.samestat(os.stat(f"/proc/{pid}/ns/{file}"), os.stat(f"/proc/self/ns/{file}")):
+                names.append(name)
+        except FileNotFoundError:
+            if not os.path.exists(f"/proc/{pid}"):
+                raise
+    return names
+
+
+# --- kernel parameters that belong to a namespace --------------------------------------------------------------------
+
+_IPC_KEYS = frozenset(
+    f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+)
+
+
+def set_sysctl(key: str, value: str, namespaces: Namespaces, proc_sys: int) -> None:
+    """Sets a kernel parameter where that changes the container only. Raises RuntimeFault, OSError.
+
+    Anything else is the host's: `kernel.core_pattern` would be executed there. `proc_sys` is a descriptor of a /proc/sys that
+    can be trusted (CVE-2025-52881); the kernel shows in it the namespaces of whoever opens, whoever mounted it.
+    """
+    fd = os.open(_sysctl_path(key, namespaces), os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_sys)
+    try:
+        os.write(fd, str(value).encode())
+    finally:
+        os.close(fd)
+
+
+def _sysctl_path(key: str, namespaces: Namespaces) -> str:
+    parts = key.split("/") if "/" in key else key.split(".")
+    dotted = ".".join(parts)
+    owner = ""
+    if parts[0] == "net":
+        owner = "network"
+    elif dotted in _IPC_KEYS or dotted.startswith("fs.mqueue."):
+        owner = "ipc"
+    elif dotted == "kernel.domainname":
+        owner = "uts"
+    if ".." in parts or "" in parts or not owner:
+        raise RuntimeFault("sysctl", f'sysctl "{key}" is not in a separate kernel namespace')
+    if owner not in namespaces.new and owner not in namespaces.join:
+        raise RuntimeFault("sysctl", f'sysctl "{key}" needs a {owner} namespace of the container\'s own')
+    return "/".join(parts)

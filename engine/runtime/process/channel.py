@@ -1,0 +1,110 @@
+"""The channel between whoever makes a process and that process, until it has become the container's program.
+
+A SOCK_SEQPACKET socket pair: one JSON object a packet, `type` first. Close-on-exec, so that the end of file is the news that
+execve(2) succeeded.
+
+    parent (launch.py)                        init (init.py)                    a process for exec (exec.py)
+      │── fork ───────────────────────────────> │                                  │
+      │ <── namespaces ──────────────────────── │ its network namespace exists     │
+      │── network ────────────────────────────> │ its interfaces are there         │
+      │ <── console + descriptor ────────────── │ the pty's master, if a terminal  │ <── the same
+      │ <── ready ───────────────────────────── │ all is done but execve           │ <── the same
+      │── start ──────────────────────────────> │                                  │
+      │ <── (end of file) ───────────────────── │ execve succeeded                 │
+      │ <── fault ───────────────────────────── │ instead of any of its messages: kind, step, message, errno, path, hint
+
+An end of file before `ready` means that it died (the OOM killer, SIGKILL). An end of file on the other side means that the
+parent is gone: then the process ends as well, rather than wait for ever for its start.
+"""
+
+from __future__ import annotations
+
+import _socket
+import json
+import os
+import struct
+
+from engine import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_LONGEST = 65536
+_FD = struct.Struct("i")
+_FAULTS = {kind.__name__: kind for kind in (errors.RuntimeFault, errors.CommandNotFound, errors.CommandNotExecutable)}
+
+
+class Channel:
+    """One end. Raises OSError where the kernel does; a dead peer is `None` from `receive`."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: _socket.socket) -> None:
+        self._socket = socket
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def moved_to(self, fd: int) -> Channel:
+        """The same end at the descriptor `fd`, close-on-exec; what was there is closed. The old one is left open."""
+        if self.fileno() == fd:
+            return self
+        os.dup2(self._socket.detach(), fd, inheritable=False)
+        return Channel(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd))
+
+    def send(self, type_: str, fd: int | None = None, **fields: Any) -> None:
+        """Sends one message, with a copy of the descriptor `fd` (unix(7), SCM_RIGHTS)."""
+        data = json.dumps({"type": type_, **fields}).encode(errors="surrogateescape")[:_LONGEST]
+        rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(fd))]
+        self._socket.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
+
+    def receive(self) -> tuple[dict[str, Any], int] | None:
+        """The next message and the descriptor that came with it, or -1. None at the end of file."""
+        try:
+            data, rights, _, _ = self._socket.recvmsg(_LONGEST, _socket.CMSG_SPACE(_FD.size), _socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            return None
+        if not data:
+            return None
+        return json.loads(data), _FD.unpack(rights[0][2])[0] if rights else -1
+
+    def send_fault(self, error: BaseException, step: str) -> None:
+        """Tells why it ends here. What is no RuntimeFault yet is a defect of ours, and is told by its name."""
+        if not isinstance(error, errors.RuntimeFault):
+            number = (error.errno or 0) if isinstance(error, OSError) else 0
+            error = errors.RuntimeFault(step, f"cannot {step}: {type(error).__name__}: {error}", number)
+        kind = next(c.__name__ for c in type(error).__mro__ if c.__name__ in _FAULTS)
+        self.send(
+            "fault",
+            kind=kind,
+            step=error.step,
+            message=error.message,
+            errno=error.errno,
+            path=error.path,
+            hint=error.hint,
+        )
+
+
+def pair() -> tuple[Channel, Channel]:
+    """Two connected ends, close-on-exec both."""
+    kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
+    return Channel(ours), Channel(theirs)
+
+
+def fault(message: dict[str, Any]) -> errors.RuntimeFault:
+    """The error that a `fault` message stands for."""
+    kind = _FAULTS[message["kind"]]
+    return kind(message["step"], message["message"], message["errno"], message["path"], message["hint"])
+
+
+def died(step: str, status: int) -> errors.RuntimeFault:
+    """The error for a process that ended without a word; `status` as of waitpid(2)."""
+    number = os.waitstatus_to_exitcode(status)
+    how = f"was killed by signal {-number}" if number < 0 else f"exited with code {number}"
+    hint = "signal 9 may be the out of memory killer: is the memory limit too small?" if number == -9 else None
+    return errors.RuntimeFault(step, f"the container's first process {how} before its program ran", hint=hint)

@@ -1,0 +1,129 @@
+"""A further process in a running container (`exec`): joins its namespaces and cgroup, then ends as init did.
+
+Joining a hostile container is the dangerous direction: from the fork on, its processes see this one. So it is born undumpable
+(launch.fork), holds nothing of the host when it arrives, and imports nothing any more; see finish.py for the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from engine import linux
+from engine.errors import RuntimeFault
+from engine.runtime import namespaces
+from engine.runtime.process import finish, launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from engine.oci.runtime import Process
+    from engine.runtime.cgroups.manager import Cgroup
+    from engine.runtime.process.channel import Channel
+    from engine.runtime.process.launch import InitProcess
+
+
+class Target:
+    """A running process and the descriptors to join its namespaces by. The caller closes it.
+
+    One pidfd stands for all of them (setns(2), Linux 5.8); else one file each is opened at once, so that a number that is
+    reused meanwhile cannot lead elsewhere.
+    """
+
+    __slots__ = ("_pidfd", "_files", "names")
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError as e:
+            text = f"cannot join process {pid}: {os.strerror(e.errno or 0).lower()}"
+            raise RuntimeFault("namespaces", text, e.errno or 0) from e
+        self._files: dict[str, int] = {}
+        self.names: list[str] = []
+        try:
+            self.names = namespaces.different_from_ours(pid)
+            for name in self.names:
+                path = f"/proc/{pid}/ns/{namespaces.KINDS[name][1]}"
+                self._files[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as e:
+            self.close()
+            text = f"cannot join process {pid}: {os.strerror(e.errno or 0).lower()}"
+            raise RuntimeFault("namespaces", text, e.errno or 0) from e
+
+    def for_children(self) -> list[tuple[int, int]]:
+        """(descriptor, flag) of the namespaces that the parent joins for its child."""
+        return [
+            (self._files[name], namespaces.KINDS[name][0]) for name in namespaces.FOR_CHILDREN if name in self._files
+        ]
+
+    def join(self) -> None:
+        """Joins all the others, at once where the kernel can. Raises OSError, ESRCH where the process has ended."""
+        flags = {name: namespaces.KINDS[name][0] for name in self.names if name not in namespaces.FOR_CHILDREN}
+        try:
+            linux.setns(self._pidfd, sum(flags.values()))
+        except OSError as e:
+            if e.errno != errno.EINVAL:
+                raise
+            for name, flag in flags.items():
+                linux.setns(self._files[name], flag)
+
+    def close(self) -> None:
+        for fd in (self._pidfd, *self._files.values()):
+            os.close(fd)
+        self._files = {}
+
+
+def spawn(
+    pid: int,
+    process: Process,
+    *,
+    stdio: tuple[int, int, int] | None,
+    cgroup: Cgroup | None,
+    seccomp: tuple[bytes, int] | None,
+) -> InitProcess:
+    """Makes a process in the container whose init is `pid`, up to the execution of its program; `start` lets it go on.
+
+    It is a child of the caller, who waits for it; `pid` must not have been reaped meanwhile. Arguments and errors as of
+    `launch.create`.
+    """
+    target = Target(pid)
+
+    def child(channel: Channel) -> NoReturn:
+        _main(channel, target, process, stdio, cgroup, seccomp)
+
+    try:
+        joined = launch.fork(namespaces.ChildNamespaces(0, target.for_children()), child)
+    finally:
+        target.close()
+    try:
+        joined.expect("ready")
+    except BaseException:
+        joined.abandon()
+        raise
+    return joined
+
+
+def _main(
+    channel: Channel,
+    target: Target,
+    process: Process,
+    stdio: tuple[int, int, int] | None,
+    cgroup: Cgroup | None,
+    seccomp: tuple[bytes, int] | None,
+) -> NoReturn:
+    step = finish.Step()
+    try:
+        finish.begin(process, step)
+        step("cgroup", "enter the cgroup")
+        if cgroup:
+            cgroup.enter()
+        step("namespaces", "join the container's namespaces")
+        target.join()
+        target.close()
+        root = os.open("/", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        step("console", "connect the standard streams")
+        finish.connect(process, stdio, root, channel, first=False)
+        finish.execute(process, root, channel, step, seccomp)
+    except BaseException as e:
+        finish.report(channel, step, e)

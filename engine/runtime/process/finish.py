@@ -1,0 +1,274 @@
+"""The last steps before execve(2), the same for a container's first process and for one that joins it.
+
+Runs inside the container's namespaces and root, as the last of mini's own code, hence: no import (protect.py), no host
+descriptor left open, no privilege kept. The order is the kernel's: docs/runtime.md gives the reason of each step.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+
+from engine import linux
+from engine.errors import CommandNotExecutable, CommandNotFound, RuntimeFault
+from engine.runtime import capabilities, devices, inside, rlimits
+from engine.runtime.mounts import reason
+from engine.runtime.process import console, protect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from engine.oci.runtime import Process
+    from engine.runtime.process.channel import Channel
+
+_HIGHEST_ID = (1 << 32) - 2  # (uid_t) -1 means "leave as it is" to setresuid(2): CVE-2024-40635
+
+
+class Step:
+    """Where a checklist is: one call a step, so that an OSError can be told with what was being done, and to what."""
+
+    __slots__ = ("name", "path", "what")
+
+    def __init__(self) -> None:
+        self("init", "set up the process")
+
+    def __call__(self, name: str, what: str, path: str | None = None) -> None:
+        self.name, self.what, self.path = name, what, path
+
+    def fault(self, e: OSError) -> RuntimeFault:
+        return RuntimeFault(self.name, f"cannot {self.what}: {reason(e)}", e.errno or 0, self.path)
+
+
+def report(channel: Channel, step: Step, error: BaseException) -> NoReturn:
+    """Ends a process that cannot become the container's program, telling its parent why."""
+    try:
+        channel.send_fault(step.fault(error) if isinstance(error, OSError) else error, step.name)
+    finally:
+        os._exit(1)
+
+
+def await_message(channel: Channel, kind: str) -> None:
+    """Waits for the parent's message `kind`, which is the next. Ends here where the parent is gone."""
+    answer = channel.receive()
+    if answer is None:
+        os._exit(1)
+    if answer[0]["type"] != kind:
+        raise RuntimeFault("init", f"waited for {kind}, received {answer[0]['type']}")
+
+
+def begin(process: Process, step: Step) -> None:
+    """What must be done, or closed for good, while the host's root is still there."""
+    step("signals", "reset the signals")
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE and SIGXFSZ, and what is ignored stays so
+    step("session", "start a session")
+    os.setsid()
+    step("keyring", "join a session keyring")
+    try:
+        linux.keyctl_join_session_keyring()
+    except OSError as e:
+        if e.errno not in (errno.ENOSYS, errno.EPERM):  # not in this kernel; filtered by an outer container
+            raise
+    wanted = process.get("oomScoreAdj")
+    if wanted is not None:
+        step("oom_score_adj", f"set the OOM score to {wanted}")
+        _set_oom_score(wanted)
+    protect.forget_imports()
+
+
+def _set_oom_score(wanted: int) -> None:
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if int(os.read(fd, 16)) != wanted:  # lowering it needs CAP_SYS_RESOURCE, even to what it was
+            os.write(fd, str(wanted).encode())
+    finally:
+        os.close(fd)
+
+
+def connect(process: Process, stdio: tuple[int, int, int] | None, root: int, channel: Channel, first: bool) -> None:
+    """Descriptors 0, 1 and 2: a new pty, whose master goes to the parent, or `stdio`, or what they are."""
+    if process.get("terminal"):
+        master, slave = console.open_pair(root, process.get("consoleSize"))
+        if first:
+            console.bind_console(slave, root)
+        channel.send("console", fd=master)
+        os.close(master)
+        console.become(slave)
+        return
+    if stdio:
+        console.become_stdio(stdio)
+    for fd in range(3):
+        if devices.is_null(fd):
+            _use_own_null(fd, root)
+
+
+def _use_own_null(fd: int, root: int) -> None:
+    """The host's /dev/null is an inode of the host's devtmpfs: through it, root of the container could change its mode."""
+    try:
+        null = devices.open_null(root, os.O_RDWR)
+    except OSError:
+        return
+    os.set_blocking(null, True)
+    os.dup2(null, fd)
+    os.close(null)
+
+
+def execute(process: Process, root: int, channel: Channel, step: Step, seccomp: tuple[bytes, int] | None) -> NoReturn:
+    """Gives up every privilege that the spec does not grant, waits for `start`, and becomes the program."""
+    user: dict[str, Any] = process.get("user", {})
+    sets = process.get("capabilities", {})
+    environment = _environment(process)
+    uid, gid = _identity(user, "uid"), _identity(user, "gid")
+
+    step("rlimit", "set the resource limits")
+    rlimits.apply(process.get("rlimits", []))
+
+    step("capabilities", "drop capabilities from the bounding set")
+    capabilities.drop_bounding(capabilities.mask(sets.get("bounding", ())))
+
+    step("cwd", f"change to the directory {process['cwd']}", process["cwd"])
+    arrived = _change_directory(process["cwd"], root, refused=False)
+
+    step("user", f"become user {uid}:{gid}")
+    _own_stdio(uid, terminal=bool(process.get("terminal")))
+    linux.prctl(linux.PR_SET_KEEPCAPS, 1)
+    os.setgroups(user.get("additionalGids") or [])  # always: CVE-2022-36109, the caller's must not stay
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    linux.prctl(linux.PR_SET_KEEPCAPS, 0)
+
+    step("cwd", f"change to the directory {process['cwd']}", process["cwd"])
+    if not arrived:
+        _change_directory(process["cwd"], root, refused=True)
+    _check_directory(process["cwd"])
+
+    step("exec", "find the program")
+    program = find_program(process["args"], environment.get("PATH", ""))
+
+    step("no_new_privs", "set no_new_privs")
+    if process.get("noNewPrivileges"):
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+
+    step("ready", "wait for the start")
+    os.umask(user.get("umask", 0o022))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    channel = _close_all_but(channel)
+    channel.send("ready")
+    await_message(channel, "start")
+
+    # Without no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before that goes, and as late as can be: of mini's
+    # own calls it must allow capset, prctl and execve only.
+    step("seccomp", "load the seccomp filter")
+    if seccomp:
+        capabilities.raise_effective()
+        linux.seccomp_set_filter(*seccomp)
+    step("capabilities", "set the capabilities")
+    capabilities.apply(sets)
+
+    step("exec", f"execute {program}", program)
+    try:
+        os.execve(program, process["args"], environment)
+    except OSError as e:
+        kind = CommandNotFound if e.errno == errno.ENOENT else CommandNotExecutable
+        raise kind("exec", f"exec {program}: {reason(e)}", e.errno or 0, program) from e
+
+
+def _environment(process: Process) -> dict[str, str]:
+    environment = {}
+    for pair in process.get("env", ()):
+        name, separator, value = pair.partition("=")
+        if not name or not separator:
+            raise RuntimeFault("exec", f"not an environment variable: {pair!r}")
+        environment[name] = value
+    return environment
+
+
+def _identity(user: dict[str, Any], key: str) -> int:
+    number = user.get(key, 0)
+    if not isinstance(number, int) or not 0 <= number <= _HIGHEST_ID:
+        raise RuntimeFault("user", f"not a {key}: {number}")
+    return number
+
+
+def _own_stdio(uid: int, terminal: bool) -> None:
+    """Gives the user the pipes or the pty that we made, so that `echo > /dev/stdout` works; a host's own file is left."""
+    for fd in range(3):
+        if not terminal and linux.fstatfs_type(fd) != linux.PIPEFS_MAGIC:
+            continue
+        if os.fstat(fd).st_uid != uid:
+            os.fchown(fd, uid, -1)
+
+
+def _change_directory(path: str, root: int, refused: bool) -> bool:
+    """fchdir(2) to `path` in the root. False where permission is denied, unless `refused` makes that an error.
+
+    Tried as root and, where root may not (NFS), again as the user, as runc has it. The descriptor cannot be a magic link.
+    """
+    try:
+        fd = inside.open_in(root, path, linux.O_PATH | os.O_DIRECTORY)
+        try:
+            os.fchdir(fd)
+        finally:
+            os.close(fd)
+        return True
+    except PermissionError:
+        if refused:
+            raise
+        return False
+
+
+def _check_directory(path: str) -> None:
+    """CVE-2024-21626: a working directory outside of the root would be a way out. The kernel says so in getcwd(2)."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        here = ""
+    if not here.startswith("/"):
+        raise RuntimeFault("cwd", f"the directory {path} is outside of the container's root", errno.EPERM, path)
+
+
+def find_program(args: list[str], search: str) -> str:
+    """The path to execute for `args[0]`, as this process's user finds it. Raises CommandNotFound, CommandNotExecutable.
+
+    A name without a slash is looked for in `search` (PATH); what cannot be executed there is passed over. The messages
+    are Docker's.
+    """
+    name = args[0] if args else ""
+    if not name:
+        raise CommandNotFound("exec", "no command specified", errno.ENOENT)
+    if "/" in name:
+        return _executable(name)
+    for directory in search.split(":"):
+        candidate = f"{directory or '.'}/{name}"
+        try:
+            return _executable(candidate)
+        except RuntimeFault:
+            continue
+    raise CommandNotFound("exec", f'exec: "{name}": executable file not found in $PATH', errno.ENOENT, name)
+
+
+def _executable(path: str) -> str:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as e:
+        code = e.errno or 0
+        if code in (errno.ENOENT, errno.ENOTDIR):
+            raise CommandNotFound("exec", f'exec: "{path}": stat {path}: {reason(e)}', code, path) from None
+        raise CommandNotExecutable("exec", f'exec: "{path}": {reason(e)}', code, path) from None
+    if stat.S_ISDIR(mode):
+        raise CommandNotExecutable("exec", f'exec: "{path}": is a directory', errno.EISDIR, path)
+    if not os.access(path, os.X_OK):
+        raise CommandNotExecutable("exec", f'exec: "{path}": permission denied', errno.EACCES, path)
+    return path
+
+
+def _close_all_but(channel: Channel) -> Channel:
+    """Closes every descriptor from 3 on but the channel, which execve(2) closes: the program inherits three, and could not
+    name another as its own path or directory (CVE-2024-21626)."""
+    kept = channel.moved_to(3)
+    linux.close_range(4)
+    return kept

@@ -1,0 +1,117 @@
+"""init: what makes a process a container, in order, from its fork to execve(2).
+
+Runs in the forked child (launch.py), which is PID 1 of its PID namespace already. Read `_run` from top to bottom: it is the
+checklist. Each step is named before it is done, so that a failure reaches the parent as (step, errno, path).
+"""
+
+from __future__ import annotations
+
+import os
+
+from engine import linux
+from engine.runtime import devices, inside, mounts, namespaces, rootfs
+from engine.runtime.process import finish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from engine.oci.runtime import Mount, Spec
+    from engine.runtime.cgroups.manager import Cgroup
+    from engine.runtime.namespaces import Namespaces
+    from engine.runtime.process.channel import Channel
+    from engine.runtime.process.finish import Step
+
+
+def main(
+    channel: Channel,
+    spec: Spec,
+    wanted: Namespaces,
+    *,
+    rootfs: list[Mount] | int,
+    stdio: tuple[int, int, int] | None,
+    cgroup: Cgroup | None,
+    seccomp: tuple[bytes, int] | None,
+) -> NoReturn:
+    """Becomes the container's program, or reports why not and exits."""
+    step = finish.Step()
+    try:
+        _run(channel, spec, wanted, rootfs, stdio, cgroup, seccomp, step)
+    except BaseException as e:
+        finish.report(channel, step, e)
+
+
+def _run(
+    channel: Channel,
+    spec: Spec,
+    wanted: Namespaces,
+    root_mounts: list[Mount] | int,
+    stdio: tuple[int, int, int] | None,
+    cgroup: Cgroup | None,
+    seccomp: tuple[bytes, int] | None,
+    step: Step,
+) -> NoReturn:
+    process = spec["process"]
+    settings = spec.get("linux", {})
+    path = spec["root"]["path"]
+
+    finish.begin(process, step)
+    os.umask(0)
+
+    step("namespaces", "join namespaces")
+    for name in namespaces.KINDS:
+        if name in wanted.join and name not in namespaces.FOR_CHILDREN:
+            namespaces.join(name, wanted.join[name])
+    step("namespaces", "make namespaces")
+    linux.unshare(wanted.flags("mount", "network", "uts", "ipc"))
+    channel.send("namespaces")
+
+    step("hostname", f"set the host name {spec.get('hostname')}")
+    if "uts" in wanted.new:
+        if spec.get("hostname"):
+            linux.sethostname(spec["hostname"])
+        if spec.get("domainname"):
+            linux.setdomainname(spec["domainname"])
+
+    step("rootfs", "isolate the mounts", path)
+    rootfs.isolate(settings.get("rootfsPropagation", ""), path)
+    root = rootfs.assemble(root_mounts, path)
+
+    step("cgroup", "enter the cgroup")
+    if cgroup:
+        cgroup.enter()
+    linux.unshare(wanted.flags("cgroup"))  # its root is the cgroup of this moment
+
+    for m in spec.get("mounts", ()):
+        step("mount", f"mount {mounts.describe(m)}", m["destination"])
+        if m.get("type") in ("cgroup", "cgroup2"):
+            rootfs.mount_cgroup(m, root, cgroup)
+        else:
+            mounts.mount_inside(m, root)
+    step("device", "populate /dev", "/dev")
+    devices.populate(spec, root)
+    step("cwd", f"make the directory {process['cwd']}", process["cwd"])
+    os.close(inside.make_dir(root, process["cwd"]))
+    step("sysctl", "open /proc/sys", "/proc/sys")
+    proc_sys = os.open("/proc/sys", linux.O_PATH | os.O_CLOEXEC)  # the host's, which no image can fake
+
+    step("pivot_root", "change the root", path)
+    rootfs.switch(root)
+
+    step("console", "connect the standard streams")
+    finish.connect(process, stdio, root, channel, first=True)
+    step("network", "wait for the network")
+    finish.await_message(channel, "network")
+    for key, value in settings.get("sysctl", {}).items():
+        step("sysctl", f"set {key} to {value}", key)
+        namespaces.set_sysctl(key, value, wanted, proc_sys)
+
+    step("restrict", "make paths read-only")
+    rootfs.make_readonly(settings.get("readonlyPaths", []), root)
+    step("restrict", "mask paths")
+    rootfs.mask(settings.get("maskedPaths", []), root)
+    step("restrict", "make the root read-only")
+    if spec["root"].get("readonly"):
+        linux.mount_setattr(root, "", linux.MOUNT_ATTR_RDONLY)
+
+    finish.execute(process, root, channel, step, seccomp)

@@ -1,0 +1,181 @@
+"""Making a container's first process, from the outside.
+
+    create()   fork init into its PID namespace, give it its network while it mounts, until it is ready
+    start()    let it execute its program
+    wait()     its exit status
+
+The parent is single-threaded and stays in its own namespaces. init is its own child, whose exit it alone can wait for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from engine import linux
+from engine.errors import RuntimeFault
+from engine.runtime import namespaces
+from engine.runtime.process import channel, init
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from engine.oci.runtime import Mount, Spec
+    from engine.runtime.cgroups.manager import Cgroup
+    from engine.runtime.namespaces import ChildNamespaces
+    from engine.runtime.process.channel import Channel
+
+
+class InitProcess:
+    """A container's process from its fork to its end.
+
+    `pid` in the caller's PID namespace; `pidfd` becomes readable when it ends; `console` is the pty's master or -1. The
+    caller closes the console itself, or by `close`.
+    """
+
+    __slots__ = ("_channel", "console", "pid", "pidfd")
+
+    def __init__(self, pid: int, channel: Channel) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.console = -1
+        self._channel = channel
+
+    def start(self) -> None:
+        """Lets it execute its program; returns when execve(2) succeeded.
+
+        Raises CommandNotFound, CommandNotExecutable or RuntimeFault; the process is reaped and everything closed then.
+        """
+        try:
+            self._channel.send("start")
+            answer = self._channel.receive()
+            if answer is not None:
+                raise channel.fault(answer[0])
+        except BaseException:
+            self.abandon()
+            raise
+        self._channel.close()
+
+    def kill(self, sig: int) -> None:
+        """Sends a signal, to this process and never to another that got its number. One that has ended is left alone."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, sig)
+        except ProcessLookupError:
+            pass
+
+    def wait(self) -> int:
+        """Blocks until it ends; its status as waitpid(2) has it. Once only."""
+        return os.waitpid(self.pid, 0)[1]
+
+    def close(self) -> None:
+        """Closes the descriptors; the process goes on."""
+        self._channel.close()
+        for fd in (self.pidfd, self.console):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.console = -1
+
+    def abandon(self) -> int:
+        """Kills it, with a PID namespace all that is in it, reaps it and closes everything; its status."""
+        self.kill(signal.SIGKILL)
+        status = self.wait()
+        self.close()
+        return status
+
+    def tell(self, kind: str) -> None:
+        """Sends a message without fields; one that nobody reads is no error here, the next `expect` tells why."""
+        try:
+            self._channel.send(kind)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def expect(self, kind: str) -> None:
+        """Reads messages until `kind`. Raises the fault that it reports; if it dies, a RuntimeFault that says how."""
+        while True:
+            answer = self._channel.receive()
+            if answer is None:
+                status = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                raise channel.died("init", _wait_status(status))
+            message, fd = answer
+            if message["type"] == "fault":
+                raise channel.fault(message)
+            if fd >= 0:
+                self.console = fd
+            if message["type"] == kind:
+                return
+
+
+def _wait_status(info: os.waitid_result | None) -> int:
+    """waitid(2)'s answer, in waitpid(2)'s form."""
+    if info is None:
+        return 0
+    return info.si_status << 8 if info.si_code == os.CLD_EXITED else info.si_status
+
+
+def fork(born_in: ChildNamespaces, child: Callable[[Channel], NoReturn]) -> InitProcess:
+    """Forks a process that is born in these namespaces and runs `child` with its end of the channel. Raises RuntimeFault.
+
+    It is born undumpable: its /proc/PID is root's of the host, and nobody in its namespaces can ptrace it, reach its
+    descriptors, memory or binary (CVE-2016-9962, CVE-2019-5736). execve(2) ends that.
+    """
+    ours, theirs = channel.pair()
+    dumpable = linux.prctl(linux.PR_GET_DUMPABLE)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    try:
+        with born_in:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                child(theirs)
+    except OSError as e:
+        ours.close()
+        text = f"cannot fork into the new namespaces: {os.strerror(e.errno or 0).lower()}"
+        raise RuntimeFault("fork", text, e.errno or 0) from e
+    finally:
+        theirs.close()
+        if dumpable == 1:
+            linux.prctl(linux.PR_SET_DUMPABLE, 1)
+    return InitProcess(pid, ours)
+
+
+def create(
+    spec: Spec,
+    *,
+    rootfs: list[Mount] | int,
+    stdio: tuple[int, int, int] | None,
+    cgroup: Cgroup | None,
+    seccomp: tuple[bytes, int] | None,
+    network: Callable[[int], None] | None = None,
+) -> InitProcess:
+    """Makes the container that `spec` describes, up to the execution of its program.
+
+    `rootfs` is mounted at `spec.root.path`, in the container's mount namespace only: mounts as data, or the descriptor of a
+    detached mount, which is used up. Without mounts the path itself is the root. `stdio` becomes 0, 1, 2 (None: the
+    caller's own); with `process.terminal` the pty is used instead. `cgroup` exists and has its limits: init enters it.
+    `seccomp` is (raw BPF, flags). `network(pid)` gives the container its interfaces, while init mounts. All descriptors
+    stay the caller's. Raises RuntimeFault or what `network` raises; no process is left then.
+    """
+    wanted = namespaces.of(spec)
+
+    def child(theirs: Channel) -> NoReturn:
+        init.main(theirs, spec, wanted, rootfs=rootfs, stdio=stdio, cgroup=cgroup, seccomp=seccomp)
+
+    joined = wanted.open_for_children()
+    try:
+        new = wanted.flags(*namespaces.FOR_CHILDREN)
+        process = fork(namespaces.ChildNamespaces(new, joined, namespaces.time_offsets(spec)), child)
+    finally:
+        for fd, _ in joined:
+            os.close(fd)
+    try:
+        process.expect("namespaces")
+        if network:
+            network(process.pid)
+        process.tell("network")
+        process.expect("ready")
+    except BaseException:
+        process.abandon()
+        raise
+    return process
