@@ -171,7 +171,8 @@ def fs_message(fd: int) -> str:
     lines = []
     while True:
         try:
-            lines.append(os.read(fd, 512).decode(errors="replace").strip())
+            line = os.read(fd, 512).decode(errors="replace").strip()
+            lines.append(line.removeprefix("e ").removeprefix("w ").removeprefix("i "))  # its level
         except OSError:
             return "; ".join(lines)
 

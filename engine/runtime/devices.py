@@ -39,14 +39,18 @@ _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_I
 _NULL = os.makedev(1, 3)
 
 
-def populate(spec: Spec, root: int) -> None:
-    """Makes the nodes and links below `root`; expects umask 0. Raises RuntimeFault, OSError.
-
-    A /dev that is bound from elsewhere is its owner's: nothing is made in it.
-    """
+def is_own(spec: Spec) -> bool:
+    """Whether /dev is the container's to fill; one that is bound from elsewhere is its owner's."""
     for m in reversed(spec.get("mounts", ())):
-        if os.path.normpath(m["destination"]) == "/dev" and mounts.parse(m).bind:
-            return
+        if os.path.normpath(m["destination"]) == "/dev":
+            return not mounts.parse(m).bind
+    return True
+
+
+def populate(spec: Spec, root: int) -> None:
+    """Makes the nodes and links below `root`; expects umask 0 and the host's /proc. Raises RuntimeFault, OSError."""
+    if not is_own(spec):
+        return
     wanted = {node["path"]: node for node in DEFAULTS}
     wanted |= {node["path"]: node for node in spec.get("linux", {}).get("devices", ())}
     for node in wanted.values():
@@ -58,6 +62,8 @@ def _make_links(root: int) -> None:
     dev = inside.make_dir(root, "/dev")
     try:
         for name, target in LINKS:
+            if name == "core" and not os.path.exists(target):  # the kernel may be built without
+                continue
             try:
                 os.symlink(target, name, dir_fd=dev)
             except FileExistsError:

@@ -32,6 +32,14 @@ _PROPAGATION = {
 }
 
 
+def propagation_flag(word: str) -> int:
+    """MS_* of a `rootfsPropagation` such as "rslave". Raises RuntimeFault."""
+    flag = _PROPAGATION.get(word.removeprefix("r"))
+    if flag is None:
+        raise RuntimeFault("rootfs", f"unknown root file system propagation: {word}")
+    return flag
+
+
 def isolate(propagation: str, path: str) -> None:
     """Sets the propagation of everything in the new mount namespace: `rslave` unless the spec says otherwise.
 
@@ -39,10 +47,19 @@ def isolate(propagation: str, path: str) -> None:
     it would, so then the mount that holds `path` is made private; pivot_root(2) refuses a shared parent anyway.
     """
     word = propagation or "rslave"
-    flag = _PROPAGATION.get(word.removeprefix("r"))
-    if flag is None:
-        raise RuntimeFault("rootfs", f"unknown root file system propagation: {word}")
-    linux.mount_setattr(linux.AT_FDCWD, "/", propagation=flag, recursive=word.startswith("r"))
+    flag = propagation_flag(word)
+    try:
+        linux.mount_setattr(linux.AT_FDCWD, "/", propagation=flag, recursive=word.startswith("r"))
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+        raise RuntimeFault(
+            "rootfs",
+            "cannot isolate the mounts: / is not a mount point",
+            errno.EINVAL,
+            "/",
+            "mini runs in a chroot: bind its directory onto itself (mount --bind DIR DIR) before entering it",
+        ) from e
     if flag == linux.MS_SHARED:
         parent = os.path.realpath(path)
         while not os.path.ismount(parent):
@@ -107,8 +124,6 @@ def mount_cgroup(m: Mount, root: int, cgroup: Cgroup | None) -> None:
                 os.symlink(name, controller, dir_fd=top)
         if "ro" in words:
             linux.mount_setattr(top, "", linux.MOUNT_ATTR_RDONLY)
-    except FileExistsError:
-        pass
     finally:
         os.close(top)
 

@@ -72,11 +72,8 @@ class Channel:
             return None
         return json.loads(data), _FD.unpack(rights[0][2])[0] if rights else -1
 
-    def send_fault(self, error: BaseException, step: str) -> None:
-        """Tells why it ends here. What is no RuntimeFault yet is a defect of ours, and is told by its name."""
-        if not isinstance(error, errors.RuntimeFault):
-            number = (error.errno or 0) if isinstance(error, OSError) else 0
-            error = errors.RuntimeFault(step, f"cannot {step}: {type(error).__name__}: {error}", number)
+    def send_fault(self, error: errors.RuntimeFault) -> None:
+        """Tells why it ends here; `fault` makes the same error of it again."""
         kind = next(c.__name__ for c in type(error).__mro__ if c.__name__ in _FAULTS)
         self.send(
             "fault",

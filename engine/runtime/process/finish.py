@@ -38,14 +38,20 @@ class Step:
     def __call__(self, name: str, what: str, path: str | None = None) -> None:
         self.name, self.what, self.path = name, what, path
 
-    def fault(self, e: OSError) -> RuntimeFault:
-        return RuntimeFault(self.name, f"cannot {self.what}: {reason(e)}", e.errno or 0, self.path)
+    def fault(self, e: BaseException) -> RuntimeFault:
+        """The error of this step. What is neither the kernel's nor ours is told by its name: a spec that lacks a key, a
+        defect of ours."""
+        if isinstance(e, RuntimeFault):
+            return e
+        if isinstance(e, OSError):
+            return RuntimeFault(self.name, f"cannot {self.what}: {reason(e)}", e.errno or 0, self.path)
+        return RuntimeFault(self.name, f"cannot {self.what}: {type(e).__name__}: {e}", 0, self.path)
 
 
 def report(channel: Channel, step: Step, error: BaseException) -> NoReturn:
     """Ends a process that cannot become the container's program, telling its parent why."""
     try:
-        channel.send_fault(step.fault(error) if isinstance(error, OSError) else error, step.name)
+        channel.send_fault(step.fault(error))
     finally:
         os._exit(1)
 
@@ -102,12 +108,19 @@ def connect(process: Process, stdio: tuple[int, int, int] | None, root: int, cha
     if stdio:
         console.become_stdio(stdio)
     for fd in range(3):
-        if devices.is_null(fd):
+        try:
+            replaced = devices.is_null(fd)
+        except OSError:  # closed
+            replaced = True
+        if replaced:
             _use_own_null(fd, root)
 
 
 def _use_own_null(fd: int, root: int) -> None:
-    """The host's /dev/null is an inode of the host's devtmpfs: through it, root of the container could change its mode."""
+    """The host's /dev/null is an inode of the host's devtmpfs: through it, root of the container could change its mode.
+
+    A root without a /dev/null of its own keeps what it was given.
+    """
     try:
         null = devices.open_null(root, os.O_RDWR)
     except OSError:
@@ -197,9 +210,11 @@ def _identity(user: dict[str, Any], key: str) -> int:
 def _own_stdio(uid: int, terminal: bool) -> None:
     """Gives the user the pipes or the pty that we made, so that `echo > /dev/stdout` works; a host's own file is left."""
     for fd in range(3):
-        if not terminal and linux.fstatfs_type(fd) != linux.PIPEFS_MAGIC:
+        try:
+            ours = terminal or linux.fstatfs_type(fd) == linux.PIPEFS_MAGIC
+        except OSError:  # closed, see connect
             continue
-        if os.fstat(fd).st_uid != uid:
+        if ours and os.fstat(fd).st_uid != uid:
             os.fchown(fd, uid, -1)
 
 

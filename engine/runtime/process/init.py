@@ -97,6 +97,8 @@ def _run(
 
     step("pivot_root", "change the root", path)
     rootfs.switch(root)
+    if word := settings.get("rootfsPropagation"):
+        linux.mount_setattr(root, "", propagation=rootfs.propagation_flag(word))
 
     step("console", "connect the standard streams")
     finish.connect(process, stdio, root, channel, first=True)
