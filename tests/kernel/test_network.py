@@ -328,7 +328,9 @@ def _state(pid: int) -> Any:
         "ip link set minitest0 down",
         "ip address flush dev minitest0",
         "ip link delete minitest0",
-        "ip address replace 172.29.0.1/24 dev minitest0",
+        "ip address flush dev minitest0; ip address add 172.29.0.1/24 dev minitest0",
+        "ip address flush dev minitest0; ip address add 172.29.0.7/16 dev minitest0; "
+        "ip address add 172.29.0.1/16 dev minitest0",
         "sysctl -qw net.ipv4.ip_forward=0",
     ],
 )
@@ -337,9 +339,8 @@ def test_what_somebody_else_took_away_is_put_back(host: Host, damage: str) -> No
     bridge.ensure(network, host.lock)
     before = (_rules(), _links(), _run("ip -4 -o address show dev minitest0"))
     assert before[0] and "minitest0" in before[1] and "172.29.0.1/16" in before[2]
-    if damage.startswith("ip address replace"):
-        _run("ip address flush dev minitest0")
-    _run(damage)
+    for command in damage.split("; "):
+        _run(command)
     bridge.ensure(network, host.lock)
     rules, links, address = _rules(), _links(), _run("ip -4 -o address show dev minitest0")
     assert (sorted(rules), links) == (sorted(before[0]), before[1])

@@ -61,7 +61,9 @@ def _do(steps: Iterator[Step], log: Log | None) -> None:
 def _link_steps(route: IPRoute, network: Network) -> Iterator[Step]:
     bridge = network.bridge
     link = _link(route, bridge)
-    _check_subnet_free(route, network, link["index"] if link else 0)
+    index = link["index"] if link else 0
+    if not index or (network.gateway, network.prefix) not in _addresses(route, index):
+        _check_subnet_free(route, network, index)
     if link is None:
         mac = mac_of(network.gateway)
         # A fixed MAC: otherwise the bridge's changes with its ports, and stale ARP entries drop packets.
@@ -79,27 +81,24 @@ def _link_steps(route: IPRoute, network: Network) -> Iterator[Step]:
 
 
 def _address_steps(route: IPRoute, network: Network) -> Iterator[Step]:
+    """The gateway's address as the first; others may follow it, but where it is not the first none can stay."""
     index = route.link_lookup(ifname=network.bridge)[0]
-    subnet = Subnet(network.subnet)
-    wanted = (network.gateway, subnet.prefix)
-    present = {(a.get("IFA_LOCAL"), a["prefixlen"]) for a in route.get_addr(index=index, family=_AF_INET)}
-    for address, prefix in present - {wanted}:
-        yield (
-            f"ip address delete {address}/{prefix} dev {network.bridge}",
-            partial(route.addr, "delete", index=index, address=address, prefixlen=prefix),
-        )
-    if wanted not in present:
-        yield (
-            f"ip address add {network.gateway}/{subnet.prefix} broadcast {subnet.broadcast} dev {network.bridge}",
-            partial(
-                route.addr,
-                "add",
-                index=index,
-                address=network.gateway,
-                prefixlen=subnet.prefix,
-                broadcast=subnet.broadcast,
-            ),
-        )
+    address, prefix = network.gateway, network.prefix
+    broadcast = Subnet(network.subnet).broadcast
+    present = _addresses(route, index)
+    if present[:1] == [(address, prefix)]:
+        return
+    if present:
+        yield f"ip -4 address flush dev {network.bridge}", partial(route.flush_addr, index=index, family=_AF_INET)
+    yield (
+        f"ip address add {address}/{prefix} broadcast {broadcast} dev {network.bridge}",
+        partial(route.addr, "add", index=index, address=address, prefixlen=prefix, broadcast=broadcast),
+    )
+
+
+def _addresses(route: IPRoute, index: int) -> list[tuple[str, int]]:
+    """The IPv4 addresses of an interface, each with its prefix length, in the kernel's order."""
+    return [(a.get("IFA_LOCAL"), a["prefixlen"]) for a in route.get_addr(index=index, family=_AF_INET)]
 
 
 def _start_steps(route: IPRoute, network: Network) -> Iterator[Step]:
