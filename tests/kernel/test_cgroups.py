@@ -1,0 +1,392 @@
+"""Limits on this kernel: read back from the host's side, and felt by the processes under them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from engine.errors import RuntimeFault, Unsupported
+from engine.runtime.cgroups.manager import Cgroup, Layout, detect
+
+pytestmark = pytest.mark.requires("linux", "root")
+
+LOOP_CONTROL = (10, 237)  # a device that no container gets, and whose opening does no harm
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Cgroup]:
+    yield from _life(Cgroup(detect(), f"/mini-test-{os.getpid()}/box"))
+
+
+def _life(made: Cgroup) -> Iterator[Cgroup]:
+    made.create()
+    try:
+        yield made
+    finally:
+        made.kill()
+        _reap()
+        made.delete()
+        assert not made.exists()
+
+
+def _reap() -> None:
+    """Waits for the children that the test left, which are killed by now."""
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
+def inside(cgroup: Cgroup, function: Callable[[], Any]) -> Any:
+    """What `function` returns in a child that has entered the cgroup; the signal's number, negative, if that kills it."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            cgroup.enter()
+            os.write(writer, pickle.dumps(function()))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        answer = file.read()
+    _, status = os.waitpid(pid, 0)
+    return pickle.loads(answer) if answer else -os.WTERMSIG(status)
+
+
+def sleeper(cgroup: Cgroup) -> int:
+    """A process in the cgroup that does nothing."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            cgroup.enter()
+            os.close(writer)
+            signal.pause()
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.read(reader, 1)
+    os.close(reader)
+    return pid
+
+
+def read(cgroup: Cgroup, controller: str, file: str) -> str:
+    with open(f"{cgroup.directory(controller)}/{file}") as opened:
+        return opened.read().strip()
+
+
+def open_error(kind: int, major: int, minor: int) -> str:
+    """Makes a device node and opens it: the error's name, or "ok"."""
+    path = f"/tmp/mini-test-device-{os.getpid()}"
+    try:
+        os.mknod(path, kind | 0o600, os.makedev(major, minor))
+    except OSError as e:
+        return f"mknod {errno.errorcode[e.errno or 0]}"
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+        return "ok"
+    except OSError as e:
+        return errno.errorcode[e.errno or 0]
+    finally:
+        os.unlink(path)
+
+
+def forks(wanted: int) -> int:
+    """How many children can be made, up to `wanted`."""
+    children = []
+    try:
+        for _ in range(wanted):
+            pid = os.fork()
+            if pid == 0:
+                signal.pause()
+                os._exit(0)
+            children.append(pid)
+    except BlockingIOError:
+        pass
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return len(children)
+
+
+@pytest.mark.requires("cgroup-v1")
+class TestV1:
+    def test_limits_read_back(self, cgroup: Cgroup) -> None:
+        cgroup.apply(
+            {
+                "memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20},
+                "cpu": {"shares": 512, "quota": 150000, "period": 100000, "cpus": "0", "mems": "0"},
+                "pids": {"limit": 50},
+            }
+        )
+        assert read(cgroup, "memory", "memory.limit_in_bytes") == str(64 << 20)
+        assert read(cgroup, "memory", "memory.memsw.limit_in_bytes") == str(96 << 20)
+        assert read(cgroup, "memory", "memory.soft_limit_in_bytes") == str(32 << 20)
+        assert read(cgroup, "cpu", "cpu.cfs_quota_us") == "150000"
+        assert read(cgroup, "cpu", "cpu.shares") == "512"
+        assert read(cgroup, "cpuset", "cpuset.cpus") == "0"
+        assert read(cgroup, "pids", "pids.max") == "50"
+
+    def test_limits_can_be_raised_and_lowered(self, cgroup: Cgroup) -> None:
+        for size in (64 << 20, 256 << 20, 32 << 20):
+            cgroup.apply({"memory": {"limit": size, "swap": size}})
+            assert read(cgroup, "memory", "memory.memsw.limit_in_bytes") == str(size)
+
+    def test_every_hierarchy_is_joined(self, cgroup: Cgroup) -> None:
+        lines = inside(cgroup, lambda: open("/proc/self/cgroup").read().splitlines())
+        joined = {line.split(":")[1] for line in lines if line.endswith(cgroup.path)}
+        assert {name for names in joined for name in names.split(",")} == set(cgroup.layout.v1)
+
+    def test_add_moves_another_process(self, cgroup: Cgroup) -> None:
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+            os._exit(0)
+        cgroup.add(pid)
+        assert cgroup.pids() == [pid]
+
+    def test_the_number_of_processes_is_limited(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"pids": {"limit": 5}})
+        assert inside(cgroup, lambda: forks(20)) == 4
+
+    def test_beyond_the_memory_limit_it_is_killed_and_counted(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"memory": {"limit": 32 << 20, "swap": 32 << 20}})
+        assert cgroup.oom_kill_count() == 0
+        assert inside(cgroup, lambda: len(bytearray(b"x") * (128 << 20))) == -signal.SIGKILL
+        assert cgroup.oom_kill_count() == 1
+
+    def test_a_processor_is_shared_out(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"cpu": {"quota": 10000, "period": 100000}})
+        pid = os.fork()
+        if pid == 0:
+            cgroup.enter()
+            while True:
+                pass
+        deadline = time.monotonic() + 10
+        while not cgroup.stats()["cpu"]["throttled_periods"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
+        assert cgroup.stats()["cpu"]["throttled_periods"] > 0
+
+    def test_devices_are_denied_but_for_the_default_ones(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"devices": [{"allow": False, "access": "rwm"}]})
+        assert inside(cgroup, lambda: open_error(stat.S_IFCHR, 1, 3)) == "ok"
+        assert inside(cgroup, lambda: open_error(stat.S_IFCHR, *LOOP_CONTROL)) == "EPERM"
+        cgroup.apply({"devices": [{"allow": True, "access": "rwm"}]})
+        assert inside(cgroup, lambda: open_error(stat.S_IFCHR, *LOOP_CONTROL)) != "EPERM"
+
+    def test_a_spec_without_device_rules_is_restricted(self, cgroup: Cgroup) -> None:
+        cgroup.apply({})
+        assert inside(cgroup, lambda: open_error(stat.S_IFCHR, *LOOP_CONTROL)) == "EPERM"
+
+    def test_freeze_and_thaw(self, cgroup: Cgroup) -> None:
+        pid = sleeper(cgroup)
+        cgroup.freeze()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # frozen: not even this kills it
+        cgroup.thaw()
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+
+    def test_kill_catches_what_forks_all_the_time(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"pids": {"limit": 200}})
+        pid = os.fork()
+        if pid == 0:
+            cgroup.enter()
+            while True:
+                try:
+                    if os.fork():
+                        os.waitpid(-1, os.WNOHANG)
+                except OSError:
+                    time.sleep(0.001)
+        while len(cgroup.pids()) < 10:
+            time.sleep(0.002)
+        cgroup.kill()
+        os.waitpid(pid, 0)
+        deadline = time.monotonic() + 10
+        while cgroup.pids() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert cgroup.pids() == []
+
+    def test_delete_takes_what_the_container_made_below(self, cgroup: Cgroup) -> None:
+        directory = cgroup.directory("memory")
+        os.makedirs(f"{directory}/a/b")
+        os.mkdir(f"{directory}/c")
+        cgroup.delete()
+        assert not cgroup.exists()
+        assert not os.path.exists(os.path.dirname(directory or ""))
+
+    def test_delete_leaves_the_parent_to_others(self, cgroup: Cgroup) -> None:
+        other = Cgroup(cgroup.layout, os.path.dirname(cgroup.path) + "/other")
+        other.create()
+        cgroup.delete()
+        assert other.exists()
+        other.delete()
+        assert not os.path.exists(f"{cgroup.layout.v1['memory']}{os.path.dirname(cgroup.path)}")
+
+    def test_many_can_share_a_parent_that_comes_and_goes(self, cgroup: Cgroup) -> None:
+        def come_and_go(name: int) -> None:
+            box = Cgroup(cgroup.layout, f"/mini-test-{os.getppid()}-shared/{name}")
+            for _ in range(20):
+                box.create()
+                box.enter()
+                for root in cgroup.layout.v1_roots:
+                    with open(f"{root}/tasks", "w") as file:
+                        file.write("0")
+                box.delete()
+
+        children = []
+        for name in range(4):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    come_and_go(name)
+                except BaseException as e:
+                    print(repr(e), file=sys.stderr)
+                    os._exit(1)
+                os._exit(0)
+            children.append(pid)
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0, 0]
+
+    def test_stats(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"memory": {"limit": 64 << 20}, "pids": {"limit": 9}})
+        sleeper(cgroup)
+        stats = cgroup.stats()
+        assert stats["pids"] == {"current": 1, "limit": 9}
+        assert stats["memory"]["limit"] == 64 << 20
+        assert 0 < stats["memory"]["usage"] < 64 << 20
+        assert stats["cpu"]["usage"] > 0
+
+    def test_a_refused_value_names_file_value_and_cause(self, cgroup: Cgroup) -> None:
+        with pytest.raises(RuntimeFault) as caught:
+            cgroup.apply({"cpu": {"cpus": "4095"}})
+        assert f"cannot write '4095' to {cgroup.directory('cpuset')}/cpuset.cpus" in caught.value.message
+        assert caught.value.errno in (errno.EINVAL, errno.EACCES, errno.ENODEV, errno.ERANGE)
+
+    def test_a_limit_without_its_controller_is_an_error(self, cgroup: Cgroup) -> None:
+        bare = Cgroup(Layout({"pids": cgroup.layout.v1["pids"]}, None), cgroup.path)
+        with pytest.raises(Unsupported, match="no memory controller"):
+            bare.apply({"memory": {"limit": 64 << 20}})
+
+    def test_what_is_gone_is_no_error(self, cgroup: Cgroup) -> None:
+        cgroup.delete()
+        cgroup.delete()
+        assert cgroup.pids() == []
+        assert cgroup.oom_kill_count() == 0
+
+
+@pytest.fixture
+def unified() -> Iterator[Cgroup]:
+    """A v2 cgroup below one that plays the root, in the unified tree of whatever host."""
+    layout = detect()
+    if layout.v2 is None:
+        pytest.skip("no cgroup v2 hierarchy is mounted")
+    root = f"{layout.v2}/mini-test-root-{os.getpid()}"
+    os.mkdir(root)
+    try:
+        yield from _life(Cgroup(Layout({}, root), f"/mini-test-{os.getpid()}/box"))
+    finally:
+        os.rmdir(root)
+
+
+class TestV2:
+    def test_devices_are_denied_by_a_program(self, unified: Cgroup) -> None:
+        unified.apply({"devices": [{"allow": False, "access": "rwm"}]})
+        assert inside(unified, lambda: open_error(stat.S_IFCHR, 1, 3)) == "ok"
+        assert inside(unified, lambda: open_error(stat.S_IFCHR, *LOOP_CONTROL)) == "EPERM"
+
+    def test_a_second_program_replaces_the_first(self, unified: Cgroup) -> None:
+        allowed = {"allow": True, "type": "c", "major": LOOP_CONTROL[0], "minor": LOOP_CONTROL[1], "access": "rwm"}
+        unified.apply({"devices": [{"allow": False, "access": "rwm"}]})
+        unified.apply({"devices": [{"allow": False, "access": "rwm"}, allowed]})
+        assert inside(unified, lambda: open_error(stat.S_IFCHR, *LOOP_CONTROL)) != "EPERM"
+        unified.apply({"devices": [{"allow": False, "access": "rwm"}]})
+        assert inside(unified, lambda: open_error(stat.S_IFCHR, *LOOP_CONTROL)) == "EPERM"
+
+    def test_kill(self, unified: Cgroup) -> None:
+        pids = sorted(sleeper(unified) for _ in range(3))
+        assert unified.pids() == pids
+        unified.kill()
+        assert {os.WTERMSIG(os.waitpid(pid, 0)[1]) for pid in pids} == {signal.SIGKILL}
+
+    def test_freeze_and_thaw(self, unified: Cgroup) -> None:
+        pid = sleeper(unified)
+        unified.freeze()
+        os.kill(pid, signal.SIGCONT)
+        assert "frozen 1" in open(f"{unified.paths['']}/cgroup.events").read()
+        unified.thaw()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    def test_a_missing_controller_is_named(self, unified: Cgroup) -> None:
+        with pytest.raises(Unsupported, match="no memory controller"):
+            unified.apply({"memory": {"limit": 64 << 20}})
+
+    def test_unified_files_are_names_only(self, unified: Cgroup) -> None:
+        unified.apply({"unified": {"cgroup.max.depth": "3"}})
+        assert open(f"{unified.paths['']}/cgroup.max.depth").read() == "3\n"
+        with pytest.raises(Unsupported, match="name"):
+            unified.apply({"unified": {"../../cgroup.max.depth": "3"}})
+
+
+@pytest.fixture
+def domain() -> Iterator[str]:
+    """A v2 cgroup with a controller to give on: what the root of a container's cgroup namespace looks like."""
+    layout = detect()
+    if layout.v2 is None or not layout.v2_controllers:
+        pytest.skip("cgroup v2 has no controller here")
+    controller = sorted(layout.v2_controllers)[0]
+    control = f"{layout.v2}/cgroup.subtree_control"
+    before = open(control).read().split()
+    root = f"{layout.v2}/mini-test-domain-{os.getpid()}"
+    os.mkdir(root)
+    try:
+        if controller not in before:
+            _write(control, f"+{controller}")
+        yield root
+    finally:
+        for directory in (f"{root}/init", root):
+            if os.path.isdir(directory):
+                os.rmdir(directory)
+        if controller not in before:
+            _write(control, f"-{controller}")
+
+
+def _write(path: str, value: str) -> None:
+    with open(path, "w") as file:
+        file.write(value)
+
+
+def test_processes_of_a_namespaces_root_move_aside(domain: str) -> None:
+    """Else the controllers cannot be switched on below it: "no internal processes"."""
+    controllers = frozenset(open(f"{domain}/cgroup.controllers").read().split())
+    shell = os.fork()
+    if shell == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        _write(f"{domain}/cgroup.procs", str(shell))
+        box = Cgroup(Layout({}, domain, controllers), "/mini/box")
+        box.create()
+        assert open(f"{domain}/init/cgroup.procs").read().split() == [str(shell)]
+        assert set(open(f"{box.paths['']}/cgroup.controllers").read().split()) == controllers
+        if "hugetlb" in controllers:
+            box.apply({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]})
+            assert open(f"{box.paths['']}/hugetlb.2MB.max").read() == f"{4 << 20}\n"
+        box.delete()
+        assert os.listdir(f"{domain}/init")
+    finally:
+        os.kill(shell, signal.SIGKILL)
+        os.waitpid(shell, 0)
