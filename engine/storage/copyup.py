@@ -23,43 +23,42 @@ import os
 import stat
 
 from engine import linux
-from engine.files import store_error
+from engine.files import remove_tree, store_error
 
-_DATA, _STAGING, _STAGED = "_data", "staging", "staged"
+_STAGING, _STAGED = "staging", "staged"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _INSIDE = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
 
 
-def needs_copy_up(volume_dir: str) -> bool:
-    """Whether the volume at `volumes/NAME` is empty, or was left half filled. Cheap."""
-    if os.path.exists(f"{volume_dir}/{_STAGED}"):
+def needs_copy_up(data_dir: str) -> bool:
+    """Whether the volume (its directory `_data`, the Mountpoint) is empty, or was left half filled. Cheap."""
+    if os.path.exists(f"{os.path.dirname(data_dir)}/{_STAGED}"):
         return True
-    with os.scandir(f"{volume_dir}/{_DATA}") as entries:
+    with os.scandir(data_dir) as entries:
         return next(entries, None) is None
 
 
-def copy_up(source_root_fd: int, path_in_root: str, volume_dir_fd: int) -> bool:
-    """Fills the volume at `volumes/NAME` from the directory at `path_in_root` of a container's root, if it is empty.
+def copy_up(source_root_fd: int, path_in_root: str, data_fd: int) -> bool:
+    """Fills the volume whose `_data` is at `data_fd` from a directory of a container's root, if it is empty.
 
     False where there was nothing to do: the volume has content, or the image has no directory there. Raises StoreError,
     and leaves the volume empty then. Two at once are safe: the second waits, and finds it filled.
     """
-    lock = os.open(".", _DIRECTORY, dir_fd=volume_dir_fd)
+    volume = os.open("..", _DIRECTORY, dir_fd=data_fd)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _exists(_STAGED, lock):
-            if _exists(_STAGING, lock):
-                _remove_tree(_STAGING, lock)
-            if os.listdir(f"/proc/self/fd/{lock}/{_DATA}"):
+        fcntl.flock(volume, fcntl.LOCK_EX)
+        if not _exists(_STAGED, volume):
+            _remove_tree(_STAGING, volume)
+            if os.listdir(data_fd):
                 return False
             source = _open_source(source_root_fd, path_in_root)
             if source < 0:
                 return False
-            _stage(source, path_in_root, lock)
-        _move_into_place(lock)
+            _stage(source, path_in_root, volume)
+        _move_into_place(volume, data_fd)
         return True
     finally:
-        os.close(lock)
+        os.close(volume)
 
 
 def _open_source(root_fd: int, path: str) -> int:
@@ -89,17 +88,15 @@ def _stage(source: int, path: str, volume: int) -> None:
         os.close(source)
 
 
-def _move_into_place(volume: int) -> None:
+def _move_into_place(volume: int, data: int) -> None:
     """Steps 3 and 4; may be repeated after it was interrupted anywhere."""
     staged = os.open(_STAGED, _DIRECTORY, dir_fd=volume)
-    data = os.open(_DATA, _DIRECTORY, dir_fd=volume)
     try:
         info = os.fstat(staged)
         for name in os.listdir(staged):
             _move(name, staged, data)
         _copy_metadata(f"/proc/self/fd/{staged}", f"/proc/self/fd/{data}", info)
     finally:
-        os.close(data)
         os.close(staged)
     _remove_tree(_STAGED, volume)
 
@@ -239,6 +236,4 @@ def _exists(name: str, directory: int) -> bool:
 
 
 def _remove_tree(name: str, directory: int) -> None:
-    import shutil
-
-    shutil.rmtree(name, ignore_errors=True, dir_fd=directory)
+    remove_tree(f"/proc/self/fd/{directory}/{name}")
