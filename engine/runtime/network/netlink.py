@@ -135,13 +135,11 @@ class Netlink:
         while True:
             for answer, flags, payload in self._messages():
                 torn = torn or bool(flags & NLM_F_DUMP_INTR)
-                if answer == NLMSG_DONE:
-                    return None if torn else bodies
-                if answer == NLMSG_ERROR:
+                if answer in (NLMSG_DONE, NLMSG_ERROR):  # both carry an errno; a list that fails half-way ends in DONE
                     code, reason = _error(payload, flags)
-                    if code == errno.EINTR:  # nf_tables reports a torn list this way
-                        return None
-                    raise OSError(code, reason)
+                    if code:
+                        raise OSError(code, reason)
+                    return None if torn else bodies
                 bodies.append(payload)
 
     def transaction(self, messages: Sequence[tuple[int, int, bytes]]) -> tuple[int, int, str] | None:
