@@ -20,7 +20,7 @@ from isal import igzip_lib
 
 from engine.errors import IntegrityError, LayerError, RegistryError, RegistryUnreachable
 from engine.images.registry import Registry
-from engine.images.transport import READ_ERRORS, Interrupted, unreachable
+from engine.images.transport import READ_ERRORS, Interrupted, origin, unreachable
 from engine.oci.image import Descriptor
 
 CHUNK = 256 << 10
@@ -118,18 +118,16 @@ class BlobStream:
             raise Interrupted
         if self._response is None:
             self._response = self._open()
-        # One byte more than what is left shows a body that is too long.
-        wanted = min(size, self._blob.size - self._position + 1)
+        wanted = min(size, self._blob.size - self._position)
         url = self._response.url
         try:
-            data: bytes = self._response.raw.read(wanted, decode_content=False)
+            # read1 gives what is there; read would wait for all, and lose it where the connection breaks.
+            data: bytes = self._response.raw.read1(wanted, decode_content=False)
             broken = None if data else unreachable(url, ConnectionResetError())
         except READ_ERRORS as e:
             data, broken = b"", unreachable(url, e)
         if broken:
             self._retry(broken)
-        if self._position + len(data) > self._blob.size:
-            raise IntegrityError(f"blob {self._blob.digest} is longer than the {self._blob.size} bytes it should have")
         return data
 
     def _open(self) -> requests.Response:
@@ -137,7 +135,8 @@ class BlobStream:
         try:
             if response.status_code == 206:
                 self._check_range(response)
-            elif self._position:
+            self._check_length(response)
+            if response.status_code != 206 and self._position:
                 self._skip(response)
         except BaseException:
             response.close()
@@ -148,8 +147,17 @@ class BlobStream:
         expected = f"bytes {self._position}-"
         given = response.headers.get("Content-Range", "")
         if not given.startswith(expected):
-            raise RegistryError(
-                f"{response.url}: asked for {expected}, the registry sends {given or 'no Content-Range'}"
+            raise RegistryError(f"{origin(response.url)} sends Content-Range {given!r} where {expected} was asked for")
+
+    def _check_length(self, response: requests.Response) -> None:
+        """Finds a wrong size before it is downloaded. Nothing beyond the right size is ever read."""
+        given = response.headers.get("Content-Length", "")
+        left = self._blob.size - (self._position if response.status_code == 206 else 0)
+        # A 206 may bring less than was asked for: then the rest is asked for again.
+        if given.isdigit() and (int(given) > left or (response.status_code == 200 and int(given) < left)):
+            raise IntegrityError(
+                f"blob {self._blob.digest} has {self._blob.size} bytes, but the registry sends {given} where {left} are left",
+                _encoding_hint(response),
             )
 
     def _skip(self, response: requests.Response) -> None:
@@ -176,10 +184,16 @@ class BlobStream:
             return
         found = f"sha256:{self._hash.hexdigest()}"
         if found != self._blob.digest:
-            encoding = self._response.headers.get("Content-Encoding", "") if self._response is not None else ""
-            hint = f"the registry or a proxy encoded it on the way (Content-Encoding: {encoding})" if encoding else None
-            raise IntegrityError(f"blob {self._blob.digest} is not what was promised: its content is {found}", hint)
+            raise IntegrityError(
+                f"blob {self._blob.digest} is not what was promised: its content is {found}",
+                _encoding_hint(self._response),
+            )
         self._verified = True
+
+
+def _encoding_hint(response: requests.Response | None) -> str | None:
+    encoding = response.headers.get("Content-Encoding", "") if response is not None else ""
+    return f"the registry or a proxy encoded it on the way (Content-Encoding: {encoding})" if encoding else None
 
 
 def decompressed(stream: BlobStream, name: str) -> Iterator[bytes]:
