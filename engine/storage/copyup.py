@@ -27,6 +27,7 @@ from engine.files import remove_tree, store_error
 
 _STAGING, _STAGED = "staging", "staged"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_IN_ROOT = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 _INSIDE = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
 
 
@@ -64,7 +65,7 @@ def copy_up(source_root_fd: int, path_in_root: str, data_fd: int) -> bool:
 def _open_source(root_fd: int, path: str) -> int:
     """The directory of the image, or -1 where it has none there."""
     try:
-        return linux.openat2(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT)
+        return linux.openat2(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_IN_ROOT)
     except OSError as e:
         if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return -1
