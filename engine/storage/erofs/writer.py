@@ -157,11 +157,10 @@ class Writer:
                 len(self._devices), on_disk.DEVICES // on_disk.DEVICE.size, 0,
             )  # fmt: skip
 
-        # the checksum is of the superblock's block, from behind itself to the end
-        rest = max(self._block, on_disk.DEVICES) - on_disk.SUPERBLOCK - on_disk.SUPER.size
-        padding = bytes(on_disk.DEVICES - on_disk.SUPERBLOCK - on_disk.SUPER.size)
-        covered = pack(0)[8:] + bytes(rest)
-        return bytes(on_disk.SUPERBLOCK) + pack(on_disk.crc32c(covered, 0x5045B5CA)) + padding
+        # the checksum is of the block that has the superblock, from there on, with itself as zero
+        covered = pack(0).ljust(self._block - on_disk.SUPERBLOCK % self._block, b"\0")
+        superblock = pack(on_disk.crc32c(covered, 0xFFFFFFFF))
+        return (bytes(on_disk.SUPERBLOCK) + superblock).ljust(on_disk.DEVICES, b"\0")
 
     def _write_inodes(self, meta: BinaryIO, data: BinaryIO) -> None:
         place = on_disk.DEVICES + on_disk.DEVICE.size * len(self._devices)
