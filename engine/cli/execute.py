@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -35,11 +36,14 @@ def command(path: str, target: str, globals: dict[str, Any], values: dict[str, A
     debug = globals["debug"]
     try:
         context = Context.from_environment(globals["root"], globals["storage_driver"], debug)
-        code = _load(target)(context, **values)
+        run = _load(target)
+        gc.freeze()
+        gc.enable()
+        code = run(context, **values)
         sys.stdout.flush()
         return code or 0
     except MiniError as e:
-        return _report(path, e, debug)
+        return report(path, e, debug)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -75,7 +79,8 @@ def _failure_code(path: str, error: Exception) -> int:
     return parse.FLAG_ERROR if path == "run" or (path == "create" and isinstance(error, UsageError)) else 1
 
 
-def _report(path: str, error: MiniError, debug: bool) -> int:
+def report(path: str, error: MiniError, debug: bool = False) -> int:
+    """Prints the error of a command; its exit code."""
     if debug:
         _traceback()
     _print_error(f"mini: {error.message}", error.hint)

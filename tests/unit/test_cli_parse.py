@@ -67,7 +67,7 @@ def test_values(line: str, name: str, value: object) -> None:
         ("run -m xx alpine", 125, "invalid argument \"xx\" for \"-m, --memory\" flag: invalid size: 'xx'"),
         ("run -m 1.2.3 alpine", 125, "invalid argument \"1.2.3\" for \"-m, --memory\" flag: invalid size: '1.2.3'"),
         ("run --cpus x alpine", 125, 'invalid argument "x" for "--cpus" flag: failed to parse x as a rational number'),
-        ("run --rm=maybe alpine", 125, 'invalid argument "maybe" for "--rm" flag: strconv.ParseBool: parsing "maybe": invalid syntax'),
+        ("run --rm=x a", 125, 'invalid argument "x" for "--rm" flag: strconv.ParseBool: parsing "x": invalid syntax'),
         ("stop -t x c", 125, 'invalid argument "x" for "-t, --timeout" flag: strconv.ParseInt: parsing "x": invalid syntax'),
         ("run -a foo alpine", 125, 'invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR'),
         ("run --dns x alpine", 125, 'invalid argument "x" for "--dns" flag: IP address is not correctly formatted: x'),

@@ -60,10 +60,13 @@ def test_binary_size() -> None:
         ({"Status": "paused", "StartedAt": "2026-01-01T00:00:00Z"}, "Up 2 minutes (Paused)"),
         ({"Status": "exited", "ExitCode": 137, "FinishedAt": "2026-01-01T00:01:55Z"}, "Exited (137) 5 seconds ago"),
         ({"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "Health": {"Status": "healthy"}}, "Up 2 minutes (healthy)"),
-        ({"Status": "running", "StartedAt": "2026-01-01T01:00:00+01:00", "Health": {"Status": "starting"}}, "Up 2 minutes (health: starting)"),
+        (
+            {"Status": "running", "StartedAt": "2026-01-01T01:00:00+01:00", "Health": {"Status": "starting"}},
+            "Up 2 minutes (health: starting)",
+        ),
         ({"Status": "running", "StartedAt": "2026-01-01T00:03:00Z"}, "Up Less than a second"),
     ],
-)  # fmt: skip
+)
 def test_status(state: dict[str, object], text: str) -> None:
     assert formats.status(state, formats.seconds_of("2026-01-01T00:02:00.5Z")) == text
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from engine.cli import templates
 from engine.context import Context
 
 TYPE_CHECKING = False
@@ -22,6 +21,8 @@ def short(context: Context) -> None:
 def main(context: Context, format: str | None) -> None:
     value = facts()
     if format:
+        from engine.cli import templates
+
         print(templates.one(format, value))
         return
     names = {"Version": "Version", "PythonVersion": "Python version", "KernelVersion": "Kernel", "Arch": "OS/Arch"}
