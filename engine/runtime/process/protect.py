@@ -8,42 +8,18 @@ So a command that will make or enter a container executes itself again from a **
 point (open_tree(2) with OPEN_TREE_CLONE, mount_setattr(2)), attached to no mount namespace: /proc/self/exe leads to a file
 that cannot be opened for writing, and nobody can remount it, since it is mounted nowhere. The kernel drops it with the last
 process that runs it. Before Linux 5.12: from a sealed copy in memory (memfd_create(2)).
+
+Imported first of all by every hot command: what is needed to execute again only is imported then.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import sys
 
-from engine import linux
-from engine.errors import RuntimeFault
-
 _ATTEMPTED = "MINI_PROTECTED"
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE
-_F_GET_SEALS, _F_ADD_SEALS = 1034, 1033
-
-
-def is_protected() -> bool:
-    """Whether this process's /proc/self/exe can be written through by nobody: on a read-only mount, or sealed."""
-    fd = os.open("/proc/self/exe", linux.O_PATH | os.O_CLOEXEC)
-    try:
-        if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
-            return True
-    finally:
-        os.close(fd)
-    return _is_sealed()
-
-
-def _is_sealed() -> bool:
-    if not os.readlink("/proc/self/exe").startswith("/memfd:"):
-        return False
-    fd = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return fcntl.fcntl(fd, _F_GET_SEALS) & _SEALS == _SEALS
-    finally:
-        os.close(fd)
+_F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
 
 
 def ensure_protected(argv: list[str]) -> None:
@@ -52,24 +28,60 @@ def ensure_protected(argv: list[str]) -> None:
     For the very start of a command that makes or enters containers: all that was imported before is imported again. Does
     nothing for a user other than root, or where there is no Linux. Raises RuntimeFault where the host allows neither way.
     """
-    if sys.platform != "linux" or os.geteuid() != 0 or is_protected():
+    if sys.platform != "linux" or os.geteuid() != 0:
         return
-    if os.environ.get(_ATTEMPTED) == str(os.getpid()):
-        raise RuntimeFault("protect", "the interpreter is still writable after it was executed from a read-only mount")
-    environment = {**os.environ, _ATTEMPTED: str(os.getpid())}
-    # argv[0] is how Python finds its prefix and a virtual environment; the descriptor says which file is executed.
-    command = [sys.executable, *argv[1:]]
+    attempted = os.environ.pop(_ATTEMPTED, None)
+    if not is_protected():
+        _execute_again(argv, attempted)
+
+
+def is_protected() -> bool:
+    """Whether this process's /proc/self/exe can be written through by nobody: on a read-only mount, or sealed."""
+    fd = os.open("/proc/self/exe", os.O_PATH | os.O_CLOEXEC)
     try:
-        fd = _read_only_clone()
+        # fstatvfs(3) tells the mount's own flag, not only the file system's
+        return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY) or _is_sealed()
+    finally:
+        os.close(fd)
+
+
+def _is_sealed() -> bool:
+    if not os.readlink("/proc/self/exe").startswith("/memfd:"):
+        return False
+    import fcntl
+
+    fd = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return fcntl.fcntl(fd, _F_GET_SEALS) & _SEALS == _SEALS
+    finally:
+        os.close(fd)
+
+
+def _execute_again(argv: list[str], attempted: str | None) -> None:
+    from engine import linux
+    from engine.errors import RuntimeFault
+
+    if attempted == str(os.getpid()):
+        raise RuntimeFault("protect", "the interpreter is still writable after it was executed from a read-only mount")
+    try:
+        fd = read_only_clone("/proc/self/exe")
+    except OSError:  # ENOSYS before Linux 5.12; EPERM, EINVAL under an outer container's filter or on a strange root
+        fd = sealed_copy("/proc/self/exe")
+    # argv[0] is how Python finds its prefix and a virtual environment; the descriptor says which file is executed.
+    environment = {**os.environ, _ATTEMPTED: str(os.getpid())}
+    try:
+        linux.execveat(fd, "", [sys.executable, *argv[1:]], environment, linux.AT_EMPTY_PATH)
     except OSError as e:
-        if e.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
-            raise RuntimeFault("protect", f"cannot clone the interpreter's mount: {e}", e.errno or 0) from e
-        fd = _sealed_copy()
-    linux.execveat(fd, "", command, environment, linux.AT_EMPTY_PATH)
+        os.close(fd)
+        text = f"cannot execute the interpreter from a protected copy: {os.strerror(e.errno or 0).lower()}"
+        raise RuntimeFault("protect", text, e.errno or 0) from e
 
 
-def _read_only_clone() -> int:
-    tree = linux.open_tree(linux.AT_FDCWD, "/proc/self/exe", linux.OPEN_TREE_CLONE)
+def read_only_clone(path: str) -> int:
+    """A detached read-only bind mount of the file, as a descriptor. Raises OSError."""
+    from engine import linux
+
+    tree = linux.open_tree(linux.AT_FDCWD, path, linux.OPEN_TREE_CLONE)
     try:
         linux.mount_setattr(tree, "", linux.MOUNT_ATTR_RDONLY)
     except OSError:
@@ -78,19 +90,23 @@ def _read_only_clone() -> int:
     return tree
 
 
-def _sealed_copy() -> int:
-    source = os.open("/proc/self/exe", os.O_RDONLY | os.O_CLOEXEC)
-    copy = os.memfd_create("mini-python", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def sealed_copy(path: str) -> int:
+    """A copy of the file in memory that nobody can write, as a descriptor. Raises RuntimeFault."""
+    import fcntl
+
+    from engine.errors import RuntimeFault
+
     try:
+        copy = os.memfd_create("mini-python", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         while os.sendfile(copy, source, None, 1 << 24):
             pass
-        fcntl.fcntl(copy, _F_ADD_SEALS, _SEALS)
-    except OSError as e:
-        os.close(copy)
-        raise RuntimeFault("protect", f"cannot copy the interpreter into memory: {e}", e.errno or 0) from e
-    finally:
         os.close(source)
-    return copy
+        fcntl.fcntl(copy, _F_ADD_SEALS, _SEALS)
+        return copy
+    except OSError as e:
+        text = f"cannot copy the interpreter into memory: {os.strerror(e.errno or 0).lower()}"
+        raise RuntimeFault("protect", text, e.errno or 0) from e
 
 
 def forget_imports() -> None:
