@@ -68,8 +68,6 @@ def masked_paths(possible_cpus: int) -> list[str]:
 
 READONLY_PATHS: list[str] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
-NAMESPACES: list[str] = ["mount", "network", "uts", "pid", "ipc", "cgroup"]
-
 # In the order in which they are mounted.
 DEFAULT_MOUNTS: list[Mount] = [
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
@@ -125,7 +123,7 @@ DEVICE_RULES: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
 PRIVILEGED_DEVICE_RULES: list[dict[str, Any]] = [{"allow": True, "access": "rwm"}]
 
 
-def privileged_devices(dev: str = "/dev") -> list[dict[str, Any]]:
+def host_devices(dev: str = "/dev") -> list[dict[str, Any]]:
     """The host's device nodes, for `linux.devices` of a privileged container, as runc's HostDevices lists them.
 
     Left out: terminals, shared memory, message queues and what is on a mount of its own, since the container has its

@@ -325,7 +325,7 @@ class TestV2:
         pid = sleeper(unified)
         unified.freeze()
         os.kill(pid, signal.SIGCONT)
-        assert "frozen 1" in open(f"{unified.paths['']}/cgroup.events").read()
+        assert "frozen 1" in open(f"{unified.directories()[0]}/cgroup.events").read()
         unified.thaw()
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -336,7 +336,7 @@ class TestV2:
 
     def test_unified_files_are_names_only(self, unified: Cgroup) -> None:
         unified.apply({"unified": {"cgroup.max.depth": "3"}})
-        assert open(f"{unified.paths['']}/cgroup.max.depth").read() == "3\n"
+        assert open(f"{unified.directories()[0]}/cgroup.max.depth").read() == "3\n"
         with pytest.raises(Unsupported, match="name"):
             unified.apply({"unified": {"../../cgroup.max.depth": "3"}})
 
@@ -381,10 +381,10 @@ def test_processes_of_a_namespaces_root_move_aside(domain: str) -> None:
         box = Cgroup(Layout({}, domain, controllers), "/mini/box")
         box.create()
         assert open(f"{domain}/init/cgroup.procs").read().split() == [str(shell)]
-        assert set(open(f"{box.paths['']}/cgroup.controllers").read().split()) == controllers
+        assert set(open(f"{box.directories()[0]}/cgroup.controllers").read().split()) == controllers
         if "hugetlb" in controllers:
             box.apply({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]})
-            assert open(f"{box.paths['']}/hugetlb.2MB.max").read() == f"{4 << 20}\n"
+            assert open(f"{box.directories()[0]}/hugetlb.2MB.max").read() == f"{4 << 20}\n"
         box.delete()
         assert os.listdir(f"{domain}/init")
     finally:

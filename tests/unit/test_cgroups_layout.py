@@ -75,13 +75,6 @@ def test_no_cgroups(root: Path) -> None:
     assert (cgroup.pids(), cgroup.exists(), cgroup.stats()) == ([], False, {})
 
 
-def test_the_directories_to_mount(root: Path) -> None:
-    v1 = Cgroup(_detect(root, V1), "/mini/c").paths
-    assert v1["cpuacct"] == f"{root}/cpu,cpuacct/mini/c"
-    assert v1["systemd"] == f"{root}/systemd/mini/c"
-    assert Cgroup(_detect(root, V2), "/mini/c").paths == {"": f"{root}/unified/mini/c"}
-
-
 @pytest.mark.parametrize("path", ["", "/", "relative/c", "/mini/../../c"])
 def test_a_path_that_is_no_cgroup_of_ours_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="not a cgroup path"):

@@ -49,14 +49,6 @@ class Cgroup:
             root = self.layout.v2
         return None if root is None else root + self.path
 
-    @property
-    def paths(self) -> dict[str, str]:
-        """Each controller's directory, for mounting them in the container: "memory" → /sys/fs/cgroup/memory/mini/ID;
-        a named hierarchy by its name ("systemd"). On v2 one entry, "" → the directory, as in runc's state."""
-        if self.layout.version == "v2":
-            return {"": f"{self.layout.v2}{self.path}"}
-        return {name.removeprefix("name="): root + self.path for name, root in self.layout.v1.items()}
-
     def directories(self) -> list[str]:
         """The directories of this cgroup that exist, those of v1 first."""
         roots = self.layout.v1_roots + ([self.layout.v2] if self.layout.v2 else [])
