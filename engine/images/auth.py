@@ -171,7 +171,7 @@ def _credential(entry: Mapping[str, Any], path: str) -> Credential | None:
     values = {k: v if isinstance(v := entry.get(k), str) else "" for k in ("username", "password", "auth")}
     if values["auth"]:
         try:
-            user, _, password = base64.b64decode(values["auth"]).decode().partition(":")
+            user, _, password = base64.b64decode(values["auth"], validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError) as e:
             raise UsageError(f"cannot read the credentials in {path}: an entry of auths is damaged") from e
         values["username"], values["password"] = user, password.rstrip("\0")

@@ -1,9 +1,10 @@
-"""HTTP as a registry client needs it: one session, safe redirects, time-outs, retries, and errors that say what to do.
+"""HTTP as a registry client needs it: safe redirects, time-outs, retries, and errors that say what to do.
 
-Differences from plain `requests`, each for a reason:
+Built on the adapter of `requests` (its connection pool) and not on its Session, which would read the whole body of a
+redirect, decode it, keep cookies and add credentials from `.netrc`. What is particular here, each for a reason:
 - Redirects are followed here, and the Authorization header is dropped at the first hop to another scheme, host or port.
-- No credentials from `.netrc`, no cookies; proxies come from the environment, but loopback is never proxied.
 - `Accept-Encoding: identity`, and bodies are read raw: a decoded body no longer has the digest that was asked for.
+- Proxies come from the environment, but loopback is never proxied.
 - Certificates are checked against the system's store, as Docker does, where there is one.
 """
 
@@ -20,7 +21,6 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -28,7 +28,7 @@ import requests.adapters
 import requests.utils
 import urllib3.exceptions
 
-from engine.errors import RegistryError, RegistryUnreachable
+from engine.errors import RegistryError, RegistryUnreachable, UsageError
 
 CONNECT_TIMEOUT = 15.0
 READ_TIMEOUT = 60.0
@@ -57,14 +57,9 @@ class Transport:
         self.backoff = backoff
         self.stop = threading.Event()
         self._verify = _certificates(environ)
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=16)
+        self._adapter = requests.adapters.HTTPAdapter(pool_maxsize=16)
         self._live: weakref.WeakSet[requests.Response] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
 
     def send(
         self,
@@ -116,7 +111,7 @@ class Transport:
                 continue
 
     def close(self) -> None:
-        self._session.close()
+        self._adapter.close()
 
     def _follow(
         self,
@@ -132,7 +127,7 @@ class Transport:
             if response.status_code not in REDIRECTS or not target or method not in ("GET", "HEAD"):
                 return response
             response.close()
-            target = urljoin(url, target)
+            target = _absolute(url, target)
             check_downgrade(url, target)
             if origin(target) != origin(url):
                 authorization = None
@@ -155,21 +150,18 @@ class Transport:
         host = urlsplit(url).hostname or ""
         proxies = {} if is_loopback(host) else requests.utils.get_environ_proxies(url)
         try:
-            response = self._session.request(
-                method,
-                url,
-                headers=sent,
-                data=data,
-                proxies=proxies,
+            prepared = requests.Request(method, url, headers=sent, data=data).prepare()
+            response = self._adapter.send(
+                prepared,
+                stream=True,
                 timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
                 verify=self._verify,
-                allow_redirects=False,
-                stream=True,
+                proxies=proxies,
             )
             with self._lock:
                 self._live.add(response)
             return response
-        except requests.exceptions.InvalidURL as e:
+        except (ValueError, requests.exceptions.InvalidURL) as e:
             raise RegistryError(f"not a usable address: {url}") from e
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
             raise unreachable(url, e) from e
@@ -232,6 +224,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _absolute(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as e:
+        raise RegistryError(f"{origin(url)} redirects to an address that cannot be read") from e
+
+
 def check_downgrade(source: str, target: str) -> None:
     """Raises RegistryError where https would be answered by something else."""
     scheme = urlsplit(target).scheme
@@ -241,8 +240,10 @@ def check_downgrade(source: str, target: str) -> None:
 
 def _certificates(environ: Mapping[str, str]) -> bool | str:
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        if environ.get(name):
-            return environ[name]
+        if path := environ.get(name):
+            if not os.path.exists(path):
+                raise UsageError(f"{name} names {path}, which does not exist")
+            return path
     system = ssl.get_default_verify_paths().openssl_cafile
     return next((p for p in (system, "/etc/ssl/certs/ca-certificates.crt") if p and os.path.exists(p)), True)
 

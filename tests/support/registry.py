@@ -102,13 +102,13 @@ class FakeRegistry:
     # --- misbehaviour ----------------------------------------------------------------------------------------------
 
     def fault(self, pattern: str, *actions: Action) -> None:
-        """The next requests whose `METHOD path` the pattern is found in get these actions, one each."""
+        """The next requests whose `METHOD path` the pattern is found in get these actions, one each; the newest fault first."""
         with self._lock:
             self._faults.append((re.compile(pattern), list(actions)))
 
     def next_fault(self, what: str) -> Action | None:
         with self._lock:
-            for pattern, actions in self._faults:
+            for pattern, actions in reversed(self._faults):
                 if actions and pattern.search(what):
                     return actions.pop(0)
         return None
