@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-def each(names: Iterable[str], act: Callable[[str], object], echo: bool = False) -> int:
-    """Calls `act` for every name; with `echo` prints the name after success, as Docker does."""
+def each(
+    names: Iterable[str], act: Callable[[str], object], echo: bool = False, forgiven: type[MiniError] | None = None
+) -> int:
+    """Calls `act` for every name; with `echo` prints the name after success. A `forgiven` error is said and not counted."""
     code = 0
     for name in names:
         try:
@@ -20,7 +22,8 @@ def each(names: Iterable[str], act: Callable[[str], object], echo: bool = False)
         except MiniError as e:
             sys.stdout.flush()
             print(f"mini: {e.message}", *(f"  {line}" for line in (e.hint or "").splitlines()), sep="\n", file=sys.stderr)
-            code = 1
+            if not (forgiven and isinstance(e, forgiven)):
+                code = 1
         else:
             if echo:
                 print(name, flush=True)

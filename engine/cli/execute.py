@@ -7,7 +7,6 @@ import os
 import sys
 
 from engine.cli import parse
-from engine.cli.table import COMMANDS
 from engine.context import Context
 from engine.errors import MiniError, UsageError
 
@@ -84,7 +83,7 @@ def report(path: str, error: MiniError, debug: bool = False) -> int:
     if debug:
         _traceback()
     _print_error(f"mini: {error.message}", error.hint)
-    if isinstance(error, UsageError) and path in COMMANDS and error.exit_code is None:
+    if isinstance(error, UsageError) and path in ("run", "create") and error.exit_code is None:
         _print_error(f"\nRun 'mini {path} --help' for more information")
     return _failure_code(path, error)
 

@@ -52,7 +52,7 @@ def rows(format: str, items: Sequence[dict[str, Any]], headers: dict[str, str]) 
     is_table = format.startswith("table ")
     parts = parse(format.removeprefix("table ") if is_table else format)
     _check_fields(parts, headers)
-    lines = [render(parts, item) for item in items]
+    lines = [render(parts, dict(sorted(item.items()))) for item in items]
     if is_table:
         header = "".join(p if isinstance(p, str) else headers.get(p[1][0], "") if p[1] else "" for p in parts)
         return formats.table([line.split("\t") for line in (header, *lines)])
@@ -93,12 +93,19 @@ def _action(text: str) -> Part:
 
 
 def render(parts: Sequence[Part], item: Any) -> str:
-    """The text for one object. A field that does not exist is `<no value>`, as in a map of Go's."""
+    """The text for one object. UsageError for a field that it does not have."""
     return "".join(part if isinstance(part, str) else _FUNCTIONS[part[0]](_field(item, part[1])) for part in parts)
 
 
 def _field(value: Any, path: Sequence[str]) -> Any:
+    """What is at the path. As in Docker, a key that a map of the user's lacks (a label) is `<no value>` and no error."""
     for name in path:
+        if isinstance(value, dict) and name not in value and name[:1].isupper():
+            field = ".".join(["", *path])
+            raise UsageError(
+                f'template parsing error: executing "" at <{field}>: map has no entry for key "{name}"',
+                f"there are {', '.join(value)}",
+            )
         value = value.get(name) if isinstance(value, dict) else None
     return value
 

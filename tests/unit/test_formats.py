@@ -122,7 +122,7 @@ ITEM = {"Name": "n", "On": True, "None": None, "List": ["a", "b"], "Map": {"k": 
         ("{{.List}} {{.Map}}", "[a b] map[deep:map[x:1] k:v]"),
         ("{{json .Map}}", '{"k":"v","deep":{"x":1}}'),
         ("{{json .}}", json.dumps(ITEM, separators=(",", ":"))),
-        ("{{.Nothing}}{{.None}}{{.Name.deeper}}", "<no value><no value><no value>"),
+        ("{{.nothing}}{{.None}}{{.Name.deeper}}", "<no value><no value><no value>"),
         ("{{upper .Name}}\\t|", "N\t|"),
         ("plain", "plain"),
     ],
@@ -135,6 +135,11 @@ def test_template(template: str, text: str) -> None:
 def test_what_is_not_understood_is_refused(template: str) -> None:
     with pytest.raises(UsageError, match="template parsing error"):
         templates.parse(template)
+
+
+def test_a_field_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match='map has no entry for key "Deep"'):
+        templates.render(templates.parse("{{.Map.Deep}}"), ITEM)
 
 
 def test_rows() -> None:

@@ -17,8 +17,13 @@ HEADERS = {
     "CreatedSince": "CREATED",
     "CreatedAt": "CREATED AT",
     "Size": "SIZE",
+    "Containers": "CONTAINERS",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
 }
 NONE = "<none>"
+# What Docker has a field for and counts only in `system df`.
+_NOT_COUNTED = {"Containers": "N/A", "SharedSize": "N/A", "UniqueSize": "N/A"}
 
 
 def main(
@@ -40,12 +45,10 @@ def main(
                     "CreatedSince": formats.ago(image.created, now) if formats.seconds_of(image.created) else "N/A",
                     "CreatedAt": formats.local_time(formats.seconds_of(image.created)),
                     "Size": formats.size(image.size),
+                    **_NOT_COUNTED,
                 }
             )
     columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
-    if quiet:
-        # one line an image, however many names it has
-        rows = list({row["ID"]: row for row in rows}.values())
     templates.show(rows, columns, HEADERS, format, "ID" if quiet else None)
 
 

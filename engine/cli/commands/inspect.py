@@ -10,14 +10,26 @@ import sys
 
 from engine.cli import templates
 from engine.context import Context
-from engine.errors import InvalidReference, NotFound, UsageError
+from engine.errors import InvalidReference, MiniError, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Finder = Callable[[Context, str], Any]
+
+# The fields of Docker's that an image's config may leave out.
+_EMPTY_CONFIG = {
+    "User": "",
+    "Env": None,
+    "Cmd": None,
+    "Volumes": None,
+    "WorkingDir": "",
+    "Entrypoint": None,
+    "OnBuild": None,
+    "Labels": None,
+}
 
 
 def anything(context: Context, names: list[str], format: str | None, type: str | None) -> int:
@@ -25,33 +37,32 @@ def anything(context: Context, names: list[str], format: str | None, type: str |
     if type and type not in finders:
         raise UsageError(f'"{type}" is not a valid value for --type', f"valid are {', '.join(finders)}")
     kinds = [finders[type]] if type else list(finders.values())
-    return _show(context, names, format, kinds, type or "object")
+    return _show(context, names, format, kinds)
 
 
 def containers(context: Context, names: list[str], format: str | None) -> int:
-    return _show(context, names, format, [_container], "container")
+    return _show(context, names, format, [_container])
 
 
 def images(context: Context, names: list[str], format: str | None) -> int:
-    return _show(context, names, format, [_image], "image")
+    return _show(context, names, format, [_image])
 
 
 def volumes(context: Context, names: list[str], format: str | None) -> int:
-    return _show(context, names, format, [_volume], "volume")
+    return _show(context, names, format, [_volume])
 
 
 def networks(context: Context, names: list[str], format: str | None) -> int:
-    return _show(context, names, format, [_network], "network")
+    return _show(context, names, format, [_network])
 
 
-def _show(context: Context, names: list[str], format: str | None, kinds: list[Finder], what: str) -> int:
+def _show(context: Context, names: list[str], format: str | None, kinds: Sequence[Finder]) -> int:
     found, missing = [], []
     for name in names:
-        value = _first(context, name, kinds)
-        if value is None:
-            missing.append(name)
-        else:
-            found.append(value)
+        try:
+            found.append(_first(context, name, kinds))
+        except NotFound as e:
+            missing.append(e.message)
     if not format:
         print(json.dumps(found, indent=4, ensure_ascii=False))
     elif format == "json":
@@ -61,18 +72,20 @@ def _show(context: Context, names: list[str], format: str | None, kinds: list[Fi
         for value in found:
             print(templates.render(parts, value))
     sys.stdout.flush()
-    for name in missing:
-        print(f"Error: No such {what}: {name}", file=sys.stderr)
+    for message in missing:
+        print(message, file=sys.stderr)
     return 1 if missing else 0
 
 
-def _first(context: Context, name: str, kinds: list[Finder]) -> Any:
+def _first(context: Context, name: str, kinds: Sequence[Finder]) -> Any:
+    """The first object of that name, in Docker's order of kinds. NotFound carries the whole line to print."""
+    error: MiniError | None = None
     for kind in kinds:
         try:
             return kind(context, name)
-        except (NotFound, InvalidReference):
-            continue
-    return None
+        except (NotFound, InvalidReference) as e:
+            error = e
+    raise NotFound(f"mini: {error.message}" if error and len(kinds) == 1 else f"Error: No such object: {name}")
 
 
 def _container(context: Context, name: str) -> Any:
@@ -95,7 +108,7 @@ def _image(context: Context, name: str) -> Any:
         "Comment": (config.get("history") or [{}])[-1].get("comment", ""),
         "Created": image.created,
         "Author": config.get("author", ""),
-        "Config": config.get("config") or {},
+        "Config": _EMPTY_CONFIG | (config.get("config") or {}),
         "Architecture": config.get("architecture", ""),
         **({"Variant": config["variant"]} if config.get("variant") else {}),
         "Os": config.get("os", ""),

@@ -18,14 +18,9 @@ def kill(context: Context, container: list[str], signal: str) -> int:
 
 def rm(context: Context, container: list[str], force: bool, volumes: bool) -> int:
     def remove(name: str) -> None:
-        try:
-            containers.remove(context, name, force, volumes)
-        except NotFound:
-            # as Docker: what is to be gone by force, and is not there, is gone
-            if not force:
-                raise
+        containers.remove(context, name, force, volumes)
 
-    return each(container, remove, echo=True)
+    return each(container, remove, echo=True, forgiven=NotFound if force else None)
 
 
 def wait(context: Context, container: list[str]) -> int:

@@ -17,6 +17,7 @@ HEADERS = {
     "Scope": "SCOPE",
     "CreatedAt": "CREATED AT",
     "Internal": "INTERNAL",
+    "IPv4": "IPV4",
     "IPv6": "IPV6",
     "Labels": "LABELS",
 }
@@ -60,8 +61,9 @@ def _row(network: dict[str, Any], truncate: bool) -> dict[str, str]:
         "Name": network["Name"],
         "Driver": network["Driver"],
         "Scope": network["Scope"],
-        "CreatedAt": network.get("Created", ""),
+        "CreatedAt": formats.local_time(formats.seconds_of(network["Created"])),
         "Internal": templates.go_text(bool(network.get("Internal"))),
+        "IPv4": templates.go_text(network["IPAM"]["Config"] != []),
         "IPv6": templates.go_text(bool(network.get("EnableIPv6"))),
         "Labels": formats.labels(network.get("Labels")),
     }

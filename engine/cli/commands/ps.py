@@ -25,6 +25,7 @@ HEADERS = {
     "Names": "NAMES",
     "Networks": "NETWORKS",
     "Ports": "PORTS",
+    "Size": "SIZE",
     "State": "STATE",
     "Status": "STATUS",
 }
@@ -64,6 +65,7 @@ def row(container: dict[str, Any], now: float, truncate: bool) -> dict[str, str]
         "Names": container["Name"].removeprefix("/"),
         "Networks": ",".join(sorted(networks)),
         "Ports": "",
+        "Size": "0B",
         "State": state["Status"],
         "Status": formats.status(state, now),
     }

@@ -13,7 +13,12 @@ HEADERS = {
     "Labels": "LABELS",
     "Mountpoint": "MOUNTPOINT",
     "Scope": "SCOPE",
+    "Links": "LINKS",
+    "Size": "SIZE",
+    "Status": "STATUS",
 }
+# What Docker has a field for and counts only in `system df`.
+_NOT_COUNTED = {"Links": "N/A", "Size": "N/A", "Status": "N/A"}
 
 
 def create(context: Context, name: str | None, driver: str, label: list[str]) -> None:
@@ -28,6 +33,7 @@ def list_(context: Context, format: str | None, quiet: bool) -> None:
             "Labels": formats.labels(volume.labels),
             "Mountpoint": volume.path,
             "Scope": "local",
+            **_NOT_COUNTED,
         }
         for volume in Volumes(context.paths).list_()
     ]
