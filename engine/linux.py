@@ -35,6 +35,7 @@ _OLD_NUMBERS = {
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
     "fstatfs": (138, 44),
+    "syncfs": (306, 267),
     "bpf": (321, 280),
 }
 _NUMBERS = {name: pair[_MACHINE == "aarch64"] for name, pair in _OLD_NUMBERS.items()} | {
@@ -211,6 +212,11 @@ def fstatfs_type(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
     _call("fstatfs", fd, buffer)
     return int.from_bytes(buffer.raw[:8], "little")
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): everything on the file system of `fd` is on disk when this returns."""
+    _call("syncfs", fd)
 
 
 # --- paths ---------------------------------------------------------------------------------------------------------

@@ -214,7 +214,21 @@ class DirectoryDriver(Driver):
         unpack_layers(self.paths, diff_ids)
 
     def remove_index(self, chain: str) -> None:
-        remove_tree(self.paths.tree(chain))
+        from engine.storage.directory import remove_tree_of
+
+        if not os.path.isdir(self.paths.trees):
+            return
+        with FileLock(self.paths.lock("prepare")):
+            remove_tree_of(self.paths, chain)
+
+    def remove_layer(self, diff_id: str) -> None:
+        from engine.storage.directory import remove_trees_of_layer
+
+        super().remove_layer(diff_id)
+        if not os.path.isdir(self.paths.trees):
+            return
+        with FileLock(self.paths.lock("prepare")):
+            remove_trees_of_layer(self.paths, diff_id)
 
     def root_mounts(self, container_id: str, diff_ids: list[str]) -> RootMounts:
         self.prepare(diff_ids)

@@ -39,7 +39,6 @@ _WHITEOUT, _META, _OPAQUE = b".wh.", b".wh..wh.", b".wh..wh..opq"
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 MAX_ENTRIES = 2 << 20  # in all layers of an image
 MAX_LINKS = 40  # symlinks in one path, as the kernel's MAXSYMLINKS
-MAX_DEPTH = 2048  # directories, as many as fit into MAX_NAME
 MAX_COMPONENT = 255
 MAX_XATTRS = 1 << 16  # bytes of names and values of one file, XATTR_SIZE_MAX
 
@@ -118,7 +117,10 @@ class Tree:
             if parent is None or parent.children is None:
                 continue
             if name == _OPAQUE:
-                self.opaque.add(parent)
+                if parent is self.root:  # overlayfs knows no opaque root: each name has to be hidden
+                    self.removed.setdefault(parent, set()).update(parent.children)
+                else:
+                    self.opaque.add(parent)
                 for child in parent.children.values():
                     self._unlink(child)
                 parent.children.clear()
@@ -177,7 +179,7 @@ class Tree:
         node.offset = entry.offset
         node.rdev = entry.rdev
         node.segments = entry.segments
-        node.layer = self.layer
+        node.layer = node.seen = self.layer
         node.xattrs = _kept_xattrs(entry) if entry.xattrs else None
         if stat.S_ISLNK(entry.mode):
             node.target = entry.link
@@ -217,13 +219,14 @@ class Tree:
         With `create`, missing directories are made, and files and symlinks of lower layers replaced by them. Without, any
         symlink is followed, and None is the answer for what is missing or no directory.
         """
-        stack = [self.root]
+        stack, names = [self.root], [b""]
         pending = path.split(b"/")[::-1]
         links = 0
         while pending:
             part = pending.pop()
             if part == b".." and len(stack) > 1:
                 stack.pop()
+                names.pop()
             if part in (b"", b".", b".."):
                 continue
             here = stack[-1]
@@ -234,7 +237,7 @@ class Tree:
                 if links > MAX_LINKS:
                     raise LayerError(f"too many symlinks on the way to {show(path)}")
                 if child.target.startswith(b"/"):
-                    del stack[1:]
+                    del stack[1:], names[1:]
                 pending += child.target.split(b"/")[::-1]
                 continue
             if child is None or child.children is None:
@@ -244,9 +247,31 @@ class Tree:
             if create:
                 child.seen = self.layer
             stack.append(child)
-        if len(stack) > MAX_DEPTH:
-            raise LayerError(f"{show(path)} leads {len(stack)} directories deep; at most {MAX_DEPTH} are supported")
+            names.append(part)
+        if links and len(b"/".join(names)) > MAX_NAME - MAX_COMPONENT:
+            raise LayerError(f"{show(path)} leads to a path that no kernel could be asked for: {show(b'/'.join(names))}")
         return stack[-1]
+
+    def mark_relinked(self) -> None:
+        """Has every file of a lower layer that gained or lost a name count as this layer's, under each of its names.
+
+        For a renderer whose layers are apart: a link across two of them is not possible, so the file is written anew.
+        """
+        wanted = {node for node in self.relinked if node.nlink and node.layer < self.layer}
+        if not wanted:
+            return
+        parents: dict[Node, Node | None] = {self.root: None}
+        for directory in (pending := [self.root]):
+            for child in (directory.children or {}).values():
+                if child.children is not None:
+                    parents[child] = directory
+                    pending.append(child)
+                elif child in wanted:
+                    child.layer = self.layer
+                    above: Node | None = directory
+                    while above is not None and above.seen < self.layer:
+                        above.seen = self.layer
+                        above = parents[above]
 
     def _imply(self, here: Node, name: bytes, old: Node | None, path: bytes) -> Node:
         """A directory that no entry has named (yet), in the place of nothing or of a lower layer's file."""
