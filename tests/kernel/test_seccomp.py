@@ -9,6 +9,7 @@ import os
 import pickle
 import platform
 import signal
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from engine import linux
 from engine.errors import Unsupported, UsageError
 from engine.runtime.defaults import DEFAULT_CAPABILITIES
 from engine.runtime.seccomp import compile as seccomp
+from engine.runtime.seccomp.profile import docker_default
 
 pytestmark = pytest.mark.requires("linux", "libseccomp")
 
@@ -57,8 +59,9 @@ def custom(default: str, *rules: dict[str, Any], **more: Any) -> tuple[bytes, in
     return seccomp.compile_filter({"defaultAction": default, "syscalls": list(rules), **more}, None)
 
 
+ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
 GETPRIORITY = 140  # of x86_64; nothing needs it
-CHMOD, PERSONALITY = 90, 135
+PERSONALITY = 135
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +214,67 @@ class TestConditions:
         filter_ = custom("SCMP_ACT_ALLOW", {"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "args": args})
         answers = under(filter_, lambda: [call(GETPRIORITY, 99, n) for n in (4, 5, 6)])
         assert answers == ["EPERM", "EINVAL", "EPERM"]
+
+
+def evaluate(program: bytes, architecture: int, number: int, *arguments: int) -> int:
+    """Runs a classic BPF program over a struct seccomp_data, as the kernel would; returns what the program returns."""
+    data = struct.pack("=IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
+    accumulator = pc = 0
+    while True:
+        code, if_true, if_false, constant = struct.unpack_from("=HBBI", program, pc * 8)
+        pc += 1
+        if code == 0x06:
+            return int(constant)
+        if code == 0x20:
+            accumulator = struct.unpack_from("=I", data, constant)[0]
+        elif code == 0x54:
+            accumulator &= constant
+        elif code == 0x05:
+            pc += constant
+        else:
+            tests = {0x15: accumulator == constant, 0x25: accumulator > constant}
+            tests |= {0x35: accumulator >= constant, 0x45: bool(accumulator & constant)}
+            pc += if_true if tests[code] else if_false
+
+
+class TestEveryCall:
+    """Each number of each architecture that the profile covers, whether this machine could run it or not."""
+
+    @pytest.mark.parametrize(
+        ("oci", "name", "audit", "bit"),
+        [
+            ("amd64", "X86_64", 0xC000003E, 0),
+            ("amd64", "X32", 0xC000003E, 0x40000000),
+            ("amd64", "X86", 0x40000003, 0),
+            ("arm64", "AARCH64", 0xC00000B7, 0),
+            ("arm64", "ARM", 0x40000028, 0),
+        ],
+    )
+    def test_answers_as_the_profile_says(self, oci: str, name: str, audit: int, bit: int) -> None:
+        import pyseccomp
+
+        resolved = docker_default(DEFAULT_CAPABILITIES, oci, (6, 1))
+        program = seccomp.compile_filter(resolved, None)[0]
+        architecture = getattr(pyseccomp.Arch, name)
+        rules = [(n, r) for r in resolved["syscalls"] for n in r["names"]]
+        allowed = {n for n, r in rules if r["action"] == "SCMP_ACT_ALLOW" and "args" not in r}
+        by_argument = {n for n, _ in rules} - allowed
+        greatest = max(pyseccomp.resolve_syscall(architecture, n) for n, _ in rules)
+        seen = set()
+        for number in range(bit, bit + 600):
+            try:
+                called = pyseccomp.resolve_syscall(architecture, number).decode()
+            except ValueError:
+                called = "?"
+            seen.add(called)
+            if called not in by_argument:
+                expected = ALLOW if called in allowed else ENOSYS if number > greatest else EPERM
+                assert evaluate(program, audit, number) == expected, (number, called)
+        assert len(seen & allowed) > 200
+
+    def test_another_architecture_is_killed(self) -> None:
+        program = seccomp.compile_filter(docker_default([], "amd64", (6, 1)), None)[0]
+        assert evaluate(program, 0xC00000B7, 63) == 0  # SECCOMP_RET_KILL_THREAD
 
 
 class TestRefused:
