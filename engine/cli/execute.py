@@ -19,15 +19,22 @@ INTERRUPTED = 128 + 2
 
 def main(argv: list[str]) -> int:
     """Runs the command line; the exit code."""
-    if "_MINI_COMPLETE" in os.environ:
-        return _typer(argv)
     try:
-        parsed = parse.parse(argv)
-    except parse.HelpWanted as e:
-        return _typer(e.words)
-    except parse.CommandLineError as e:
-        return _report_command_line(e)
-    return command(parsed.path, parsed.target, parsed.globals, parsed.values)
+        if "_MINI_COMPLETE" in os.environ:
+            return _typer(argv)
+        try:
+            parsed = parse.parse(argv)
+        except parse.HelpWanted as e:
+            return _typer(e.words)
+        except parse.CommandLineError as e:
+            return _report_command_line(e)
+        return command(parsed.path, parsed.target, parsed.globals, parsed.values)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has seen enough: `mini ps | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def command(path: str, target: str, globals: dict[str, Any], values: dict[str, Any]) -> int:
@@ -43,12 +50,8 @@ def command(path: str, target: str, globals: dict[str, Any], values: dict[str, A
         return code or 0
     except MiniError as e:
         return report(path, e, debug)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
-        # whoever read our output has seen enough: `mini ps | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        raise
     except Exception as e:
         return _report_unexpected(path, e, debug)
 
@@ -105,11 +108,12 @@ def _report_unexpected(path: str, error: Exception, debug: bool) -> int:
 
 def _print_error(message: str, hint: str | None = None) -> None:
     lines = [message, *(f"  {line}" for line in (hint or "").splitlines())]
-    try:
-        sys.stdout.flush()
-        print("\n".join(lines), file=sys.stderr)
-    except OSError:
-        pass
+    for act in (sys.stdout.flush, lambda: print("\n".join(lines), file=sys.stderr)):
+        try:
+            act()
+        except OSError:
+            # a full disk or a closed pipe: nobody is left to tell
+            continue
 
 
 def _traceback() -> None:

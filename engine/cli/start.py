@@ -15,11 +15,20 @@ def main() -> None:
     """Runs the command line in sys.argv and ends the process with its exit code."""
     # Importing makes thousands of objects that live to the end; `execute` turns the collector on behind them.
     gc.disable()
+    _fill_standard_streams()
     if sys.platform == "linux" and _command_word(sys.argv[1:]) in _FORKING and os.geteuid() == 0:
         _protect()
     from engine.cli.execute import main as run
 
     _leave(run(sys.argv[1:]))
+
+
+def _fill_standard_streams() -> None:
+    """A descriptor among the first three that is closed would be given to the next file that is opened."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, "w" if number else "r"))
 
 
 def _protect() -> None:
