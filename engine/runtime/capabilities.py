@@ -13,21 +13,12 @@ from __future__ import annotations
 import errno
 
 from engine import linux
+from engine.runtime.defaults import ALL_CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# By number, include/uapi/linux/capability.h.
-NAMES = (
-    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID "
-    "CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK "
-    "CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN "
-    "CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE "
-    "CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND "
-    "CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE"
-).split()
-_NUMBERS = {name: number for number, name in enumerate(NAMES)}
 _HIGHEST = 63
 
 
@@ -36,14 +27,9 @@ def mask(names: Iterable[str]) -> int:
     whose kernel does not have them."""
     bits = 0
     for name in names:
-        if name in _NUMBERS:
-            bits |= 1 << _NUMBERS[name]
+        if name in ALL_CAPABILITIES:
+            bits |= 1 << ALL_CAPABILITIES[name]
     return bits
-
-
-def names(bits: int) -> list[str]:
-    """The inverse of `mask`."""
-    return [name for number, name in enumerate(NAMES) if bits >> number & 1]
 
 
 def drop_bounding(keep: int) -> None:

@@ -11,7 +11,7 @@ import stat
 
 from engine import linux
 from engine.errors import RuntimeFault
-from engine.runtime import inside, mounts
+from engine.runtime import defaults, inside, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
     from engine.oci.runtime import Spec
 
-DEFAULTS: tuple[dict[str, Any], ...] = (
-    {"path": "/dev/null", "type": "c", "major": 1, "minor": 3},
-    {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5},
-    {"path": "/dev/full", "type": "c", "major": 1, "minor": 7},
-    {"path": "/dev/random", "type": "c", "major": 1, "minor": 8},
-    {"path": "/dev/urandom", "type": "c", "major": 1, "minor": 9},
-    {"path": "/dev/tty", "type": "c", "major": 5, "minor": 0},
-)
 LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -51,7 +43,7 @@ def populate(spec: Spec, root: int) -> None:
     """Makes the nodes and links below `root`; expects umask 0 and the host's /proc. Raises RuntimeFault, OSError."""
     if not is_own(spec):
         return
-    wanted = {node["path"]: node for node in DEFAULTS}
+    wanted = {node["path"]: node for node in defaults.DEFAULT_DEVICES}
     wanted |= {node["path"]: node for node in spec.get("linux", {}).get("devices", ())}
     for node in wanted.values():
         _make(node, root)

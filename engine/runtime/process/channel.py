@@ -49,12 +49,11 @@ class Channel:
     def close(self) -> None:
         self._socket.close()
 
-    def moved_to(self, fd: int) -> Channel:
-        """The same end at the descriptor `fd`, close-on-exec; what was there is closed. The old one is left open."""
-        if self.fileno() == fd:
-            return self
-        os.dup2(self._socket.detach(), fd, inheritable=False)
-        return Channel(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd))
+    def move_to(self, fd: int) -> None:
+        """Makes this end the descriptor `fd`, close-on-exec; what was there is closed, and the old one left open."""
+        if self.fileno() != fd:
+            os.dup2(self._socket.detach(), fd, inheritable=False)
+            self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
 
     def send(self, type_: str, fd: int | None = None, **fields: Any) -> None:
         """Sends one message, with a copy of the descriptor `fd` (unix(7), SCM_RIGHTS)."""

@@ -169,7 +169,7 @@ def execute(process: Process, root: int, channel: Channel, step: Step, seccomp: 
     step("ready", "wait for the start")
     os.umask(user.get("umask", 0o022))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    channel = _close_all_but(channel)
+    _close_all_but(channel)
     channel.send("ready")
     await_message(channel, "start")
 
@@ -281,9 +281,8 @@ def _executable(path: str) -> str:
     return path
 
 
-def _close_all_but(channel: Channel) -> Channel:
+def _close_all_but(channel: Channel) -> None:
     """Closes every descriptor from 3 on but the channel, which execve(2) closes: the program inherits three, and could not
     name another as its own path or directory (CVE-2024-21626)."""
-    kept = channel.moved_to(3)
+    channel.move_to(3)
     linux.close_range(4)
-    return kept
