@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from engine.cli.declare import Facts
 
+_READABLE = 24
+
 
 def command(path: str, declared: Any, facts: Facts | None) -> str:
     """`declared` is Typer's command object; `path` the words that reached it ("mini run")."""
@@ -60,6 +62,9 @@ def option_lines(options: list[Any]) -> str:
         kind = "" if param.is_flag else f" {param.metavar}"
         rows.append((f"  {short}, {names}{kind}" if short else f"      {names}{kind}", param.help or ""))
     width = max(len(left) for left, _ in rows) + 3
+    if width + _READABLE > shutil.get_terminal_size((80, 24)).columns:
+        indent = " " * 10
+        return "".join(f"{left}\n{wrapped(indent + text, len(indent))}\n" for left, text in rows)
     return "".join(wrapped(f"{left:<{width}}{text}", width) + "\n" for left, text in rows)
 
 
@@ -72,8 +77,8 @@ def paragraph(text: str) -> str:
 
 
 def wrapped(line: str, indent: int) -> str:
-    """The line folded to the terminal, continued at `indent`; never narrower than a word needs to stay readable."""
-    width = max(shutil.get_terminal_size((80, 24)).columns, indent + 24)
+    """The line folded to the terminal, continued at `indent`; never into a column too narrow to read."""
+    width = max(shutil.get_terminal_size((80, 24)).columns, indent + _READABLE)
     return textwrap.fill(
         line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
         replace_whitespace=False, drop_whitespace=True,
