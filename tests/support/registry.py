@@ -106,6 +106,10 @@ class FakeRegistry:
         with self._lock:
             self._faults.append((re.compile(pattern), list(actions)))
 
+    def clear_faults(self) -> None:
+        with self._lock:
+            self._faults.clear()
+
     def next_fault(self, what: str) -> Action | None:
         with self._lock:
             for pattern, actions in reversed(self._faults):

@@ -152,7 +152,8 @@ def test_any_json_gives_a_document_or_an_error_of_ours(value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("linux/amd64", "linux/amd64"), ("linux/x86_64", "linux/amd64"), ("linux/arm64/v8", "linux/arm64"), ("aarch64", "linux/arm64"),
+        ("linux/amd64", "linux/amd64"), ("linux/x86_64", "linux/amd64"), ("linux/arm64/v8", "linux/arm64"),
+        ("aarch64", "linux/arm64"),
         ("linux/arm", "linux/arm/v7"), ("linux/arm/v6", "linux/arm/v6"), ("linux/arm/7", "linux/arm/v7"), ("armhf", "linux/arm/v7"),
         ("linux/i386", "linux/386"), ("windows/amd64", "windows/amd64"),
     ],
