@@ -286,6 +286,13 @@ class TestV1:
         assert cgroup.pids() == []
         assert cgroup.oom_kill_count() == 0
 
+    def test_nobody_joins_what_is_gone(self, cgroup: Cgroup) -> None:
+        cgroup.delete()
+        with pytest.raises(RuntimeFault, match="does not exist"):
+            cgroup.enter()
+        with pytest.raises(RuntimeFault, match="does not exist"):
+            cgroup.add(os.getpid())
+
 
 @pytest.fixture
 def unified() -> Iterator[Cgroup]:

@@ -131,7 +131,7 @@ class Cgroup:
 
         The first move after a quiet while waits for an RCU grace period (11 ms measured here): prefer `enter`.
         """
-        for directory in self.directories():
+        for directory in self._joinable():
             write(f"{directory}/cgroup.procs", str(pid))
 
     def enter(self) -> None:
@@ -140,9 +140,16 @@ class Cgroup:
         A thread that moves itself by v1's `tasks` file needs no lock over all processes, hence no RCU grace period:
         0.4 ms for nine hierarchies; `add` takes 10 (Linux 5.15, kernel/cgroup/cgroup.c: cgroup_procs_write_start).
         """
-        for directory in self.directories():
+        for directory in self._joinable():
             file = "cgroup.procs" if self._is_v2(directory) else "tasks"
             write(f"{directory}/{file}", "0")
+
+    def _joinable(self) -> list[str]:
+        """`directories`; none at all is an error: a process that joined nothing would run without any limit."""
+        found = self.directories()
+        if not found and self.layout.version != "none":
+            raise RuntimeFault("cgroup", f"the cgroup {self.path} does not exist", errno.ENOENT, self.path)
+        return found
 
     def _is_v2(self, directory: str) -> bool:
         return self.layout.v2 is not None and directory == self.layout.v2 + self.path
