@@ -392,6 +392,13 @@ def test_processes_of_a_namespaces_root_move_aside(domain: str) -> None:
         if "hugetlb" in controllers:
             box.apply({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]})
             assert open(f"{box.directories()[0]}/hugetlb.2MB.max").read() == f"{4 << 20}\n"
+        # mini in mini: the box gives its controllers on, so that an exec must go where its processes are
+        os.mkdir(f"{box.directories()[0]}/inner")
+        sleeping = sleeper(Cgroup(Layout({}, f"{box.directories()[0]}"), "/inner"))
+        _write(f"{box.directories()[0]}/cgroup.subtree_control", f"+{min(controllers)}")
+        assert inside(box, lambda: open("/proc/self/cgroup").read()).endswith("/mini/box/inner\n")
+        box.kill()
+        os.waitpid(sleeping, 0)
         box.delete()
         assert os.listdir(f"{domain}/init")
     finally:

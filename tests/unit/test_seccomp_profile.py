@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.errors import UsageError
+from engine.errors import Unsupported, UsageError
 from engine.runtime.defaults import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from engine.runtime.seccomp import profile
+from engine.runtime.seccomp.compile import compile_filter
 
 KERNEL = (6, 1)
 
@@ -129,6 +131,13 @@ class TestFile:
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="No such file"):
             profile.from_file(f"{tmp_path}/none")
+
+
+def test_without_the_library_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyseccomp", None)
+    with pytest.raises(Unsupported, match="needs libseccomp") as caught:
+        compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, None)
+    assert "apt install libseccomp2" in (caught.value.hint or "")
 
 
 def test_dockers_capabilities_are_those_measured() -> None:

@@ -69,10 +69,10 @@ class Cgroup:
             limits.inherit_cpuset(cpuset, self.path)
 
     def _create_v2(self) -> None:
+        """Delegates after making: from then on nobody takes the parent away. Cheap where all is switched on already."""
         assert self.layout.v2 is not None
-        if not os.path.isdir(self.layout.v2 + self.path):
-            _make(self.layout.v2, self.path)
-            limits.delegate(self.layout.v2, self.path, self.layout.v2_controllers)
+        _make(self.layout.v2, self.path)
+        limits.delegate(self.layout.v2, self.path, self.layout.v2_controllers)
 
     def apply(self, resources: dict[str, Any]) -> None:
         """Sets the OCI `linux.resources`, on the cgroup that `create` made. What is left out stays as it is, but for
@@ -131,8 +131,7 @@ class Cgroup:
 
         The first move after a quiet while waits for an RCU grace period (11 ms measured here): prefer `enter`.
         """
-        for directory in self._joinable():
-            write(f"{directory}/cgroup.procs", str(pid))
+        self._join(str(pid), "cgroup.procs")
 
     def enter(self) -> None:
         """Moves the calling process, which must have one thread only, into the cgroup.
@@ -140,16 +139,18 @@ class Cgroup:
         A thread that moves itself by v1's `tasks` file needs no lock over all processes, hence no RCU grace period:
         0.4 ms for nine hierarchies; `add` takes 10 (Linux 5.15, kernel/cgroup/cgroup.c: cgroup_procs_write_start).
         """
-        for directory in self._joinable():
-            file = "cgroup.procs" if self._is_v2(directory) else "tasks"
-            write(f"{directory}/{file}", "0")
+        self._join("0", "tasks")
 
-    def _joinable(self) -> list[str]:
-        """`directories`; none at all is an error: a process that joined nothing would run without any limit."""
+    def _join(self, who: str, file_v1: str) -> None:
+        """Joins the directories that exist; none at all is an error: a process that joined nothing would have no limits."""
         found = self.directories()
         if not found and self.layout.version != "none":
             raise RuntimeFault("cgroup", f"the cgroup {self.path} does not exist", errno.ENOENT, self.path)
-        return found
+        for directory in found:
+            if self._is_v2(directory):
+                _join_v2(directory, who)
+            else:
+                write(f"{directory}/{file_v1}", who)
 
     def _is_v2(self, directory: str) -> bool:
         return self.layout.v2 is not None and directory == self.layout.v2 + self.path
@@ -277,9 +278,21 @@ def _make(root: str, path: str) -> None:
             if attempt == 9:
                 raise RuntimeFault("cgroup", f"cannot create {root}{path}: its parent vanishes", errno.ENOENT) from None
         except OSError as e:
-            raise RuntimeFault(
-                "cgroup",
-                f"cannot create the cgroup {root}{path}: {os.strerror(e.errno or 0)}",
-                e.errno or 0,
-                root + path,
-            ) from e
+            number = e.errno or 0
+            hint = (
+                "a container that runs containers must be privileged" if number in (errno.EROFS, errno.EACCES) else None
+            )
+            message = f"cannot create the cgroup {root}{path}: {os.strerror(number)}"
+            raise RuntimeFault("cgroup", message, number, root + path, hint) from e
+
+
+def _join_v2(directory: str, who: str) -> None:
+    """Where the container has made cgroups of its own and given controllers on (mini in mini), no process may be in its top
+    one: then into the first below it that has processes, as runc does for exec."""
+    try:
+        write(f"{directory}/cgroup.procs", who)
+    except RuntimeFault as e:
+        if e.errno != errno.EBUSY:
+            raise
+        populated = (below for below in tree(directory) if below != directory and read(f"{below}/cgroup.procs"))
+        write(f"{next(populated, directory)}/cgroup.procs", who)
