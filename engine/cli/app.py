@@ -18,7 +18,7 @@ from engine.cli.declare import HELP_SHORTHAND, Group, flag, option
 def _make(help: str) -> typer.Typer:
     return typer.Typer(
         cls=Group, help=help, context_settings=HELP_SHORTHAND, rich_markup_mode=None, add_completion=False,
-        pretty_exceptions_enable=False, invoke_without_command=True,
+        pretty_exceptions_enable=False, no_args_is_help=True,
     )
 
 
@@ -48,7 +48,13 @@ def root(
     debug: Annotated[bool, flag("-D", "--debug", help="Show what is done, and tracebacks of errors")] = False,
     version: Annotated[bool, flag("-v", "--version", help="Print version information and quit")] = False,
 ) -> None:
+    from engine.cli import execute
+
     context.obj = {"root": root, "storage_driver": storage_driver, "debug": debug}
+    if version:
+        raise typer.Exit(execute.command("version", "version:short", context.obj, {}))
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _assemble() -> None:

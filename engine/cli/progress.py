@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TextIO
 
@@ -10,7 +11,12 @@ from tqdm import tqdm
 from engine.images.progress import LayerProgress, Progress, Silent
 from engine.images.reference import Reference
 
-_BAR = "{desc:<25} [{bar}] {n_fmt:>6}/{total_fmt} {rate_fmt:>9}"
+# By the terminal's width, so that a line is never cut in the middle of a number: (from columns, format).
+_BARS = (
+    (90, "{desc:<25} [{bar}] {n_fmt:>6}B/{total_fmt}B {rate_fmt:>9} {remaining:>5}"),
+    (64, "{desc:<25} [{bar}] {n_fmt:>6}B/{total_fmt}B"),
+    (0, "{desc:<25} {percentage:3.0f}%"),
+)
 
 
 def choose_progress(quiet: bool, stream: TextIO) -> Progress:
@@ -78,6 +84,7 @@ class Bars(Lines):
 
 class _LayerBar:
     def __init__(self, stream: TextIO, short_id: str, total: int, position: int) -> None:
+        self._stream = stream
         self._short_id = short_id
         self._bar = tqdm(
             total=total,
@@ -95,11 +102,15 @@ class _LayerBar:
         self._bar.update(count)
 
     def status(self, text: str) -> None:
-        self._bar.bar_format = _BAR if text == "Downloading" else "{desc}"
+        self._bar.bar_format = self._format() if text == "Downloading" else "{desc}"
         self._bar.set_description_str(f"{self._short_id}: {text}")
 
     def close(self) -> None:
         self._bar.close()
+
+    def _format(self) -> str:
+        columns = os.get_terminal_size(self._stream.fileno()).columns
+        return next(line for least, line in _BARS if columns >= least)
 
 
 def _headline(reference: Reference) -> str:

@@ -113,6 +113,16 @@ def test_both_parsers_agree(line: str) -> None:
     assert parsed.globals == {k: global_options[k] for k in parsed.globals}
 
 
+@pytest.mark.parametrize("words, code, out", [(["volume", "create", "vol"], 0, "vol\n"), (["rmi", "nosuch"], 1, "")])
+def test_the_application_runs_by_itself(
+    words: list[str], code: int, out: str, tmp_path: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Typer's own parser, callback and all, without the table."""
+    with pytest.raises(SystemExit) as ended:
+        app(["--root", str(tmp_path), *words], prog_name="mini")
+    assert (ended.value.code, capsys.readouterr().out) == (code, out)
+
+
 def test_every_option_is_in_the_corpus() -> None:
     """An option that no line of the corpus sets would be compared by nobody."""
     seen: set[tuple[str, str]] = set()
