@@ -99,8 +99,9 @@ def read_entries(fd: int) -> Iterator[Entry]:
             break
         kind = header[156:157]
         if kind in b"xgLK":
-            extensions = extensions or _Extensions()
-            position = _read_extension(fd, header, position, end, extensions)
+            if kind != b"g":
+                extensions = extensions or _Extensions()
+            position = _read_extension(fd, header, position, end, extensions or _Extensions())
             continue
         count += 1
         if extensions is None and kind != b"S":
@@ -116,6 +117,8 @@ def read_entries(fd: int) -> Iterator[Entry]:
             _refuse(entry)
         position = next_header + -next_header % BLOCK
         yield entry
+    if extensions is not None:
+        raise LayerError("the tar ends behind an extension header, without the member that it is for")
 
 
 def _parse(header: bytes, offset: int) -> tuple[Entry, int]:
