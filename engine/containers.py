@@ -326,7 +326,7 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
         "FinishedAt": logs.timestamp(),
         "Error": "the monitor was killed: how the container ended is not known",
     }
-    state.pop("NetworkSettings", None)
+    state.pop("Endpoint", None)
     record.save_state(state)
     return state
 
@@ -399,10 +399,7 @@ def list_(ctx: Context) -> list[dict[str, Any]]:
 
 def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
     state = dict(refresh(ctx, record))
-    network = state.pop("NetworkSettings", None) or {"IPAddress": "", "Gateway": "", "MacAddress": "", "IPPrefixLen": 0}
     shown = {k: v for k, v in state.items() if k in records.new_state()}
-    mode = record.config["HostConfig"]["NetworkMode"]
-    endpoint = {k: network[k] for k in ("IPAddress", "Gateway", "MacAddress", "IPPrefixLen")}
     directory = record.directory
     return record.config | {
         "State": shown,
@@ -411,8 +408,20 @@ def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
         "HostsPath": f"{directory}/hosts",
         "LogPath": record.log_path,
         "RestartCount": 0,
-        "NetworkSettings": network | {"Networks": {mode: endpoint}},
+        "NetworkSettings": _network_settings(record.config["HostConfig"]["NetworkMode"], state.get("Endpoint") or {}),
     }
+
+
+def _network_settings(mode: str, endpoint: dict[str, Any]) -> dict[str, Any]:
+    """Docker's NetworkSettings: the one network's values, at the top as well, as older clients read them."""
+    shown = {
+        "Gateway": endpoint.get("gateway", ""),
+        "IPAddress": endpoint.get("address", ""),
+        "IPPrefixLen": endpoint.get("prefix", 0),
+        "MacAddress": endpoint.get("mac", ""),
+        "EndpointID": endpoint.get("id", ""),
+    }
+    return {"Ports": {}} | shown | {"Networks": {mode: shown | {"NetworkID": endpoint.get("network_id", "")}}}
 
 
 def read_logs(ctx: Context, name: str, follow: bool = False, tail: int | None = None) -> Iterator[logs.Entry]:

@@ -42,11 +42,6 @@ def cgroup_of(ctx: Context, container_id: str) -> cgroups.Cgroup:
     return cgroups.Cgroup(cgroups.detect(), f"{ctx.cgroup_parent.rstrip('/')}/{container_id}")
 
 
-def host_ifname(container_id: str) -> str:
-    """The host's end of the container's veth pair; 15 bytes at most (IFNAMSIZ)."""
-    return f"veth{container_id[:11]}"
-
-
 def exit_code(status: int) -> int:
     """A shell's exit code for a wait status: 128 + n for a process that signal n ended."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
@@ -61,7 +56,8 @@ class Life:
         self.inspect = record.config
         self.host: dict[str, Any] = self.inspect["HostConfig"]
         self.state = records.new_state() | {"Restarts": 0}
-        self.stdin_once: bool = self.inspect["Config"]["StdinOnce"]
+        self.stdio = Stdio(self.inspect["Config"]["Tty"], self.inspect["Config"]["OpenStdin"])
+        self._first = record.load_state()["StartedAt"].startswith("0001")
         self._address: str | None = None
 
     def start(self, size: tuple[int, int] | None) -> launch.InitProcess:
@@ -77,7 +73,6 @@ class Life:
             spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size)
             cgroup.create()
             cgroup.apply(spec["linux"]["resources"])
-            self.stdio = Stdio(config["Tty"], config["OpenStdin"])
             process = self._launch(spec, root, cgroup)
         finally:
             os.close(root)
@@ -102,7 +97,7 @@ class Life:
     def _fill_volumes(self, root: int) -> None:
         """Copies the image's content into the volumes that are new, once in the container's life (Docker does it at create)."""
         points = [m for m in self.inspect["Mounts"] if m["Type"] == "volume" and not m.get("NoCopy")]
-        if not points or self.record.load_state()["StartedAt"][:4] != "0001":
+        if not points or not self._first:
             return
         from engine.storage import copyup
 
@@ -136,16 +131,8 @@ class Life:
             if self.host["NetworkMode"] == "none":
                 link.loopback_up(pid)
             return
-        endpoint = link.attach(self._net, pid, self._address, None, host_ifname(self.record.id))
-        self.state["NetworkSettings"] = {
-            "Bridge": "",
-            "SandboxID": self.record.id,
-            "Ports": {},
-            "Gateway": self._net.gateway,
-            "IPAddress": self._address,
-            "IPPrefixLen": int(self._net.subnet.partition("/")[2]),
-            "MacAddress": endpoint.mac,
-        }
+        endpoint = link.attach(self._net, pid, self._address, None, link.veth_name(self.record.id))
+        self.state["Endpoint"] = endpoint.to_json()
 
     def _write_host_files(self) -> None:
         """hosts, hostname and resolv.conf, bound over the image's; made anew at every start, as Docker does."""
@@ -181,8 +168,9 @@ def mount_root(ctx: Context, record: Record) -> int:
     root = driver.root_mounts(record.id, data["Data"]["DiffIDs"])
     if root.image:
         _mount_image(ctx, root.image)
+    files.make_dirs(f"{record.directory}/rootfs", 0o755)
     (overlay,) = root.root
-    return mounts.detached(overlay)
+    return mounts.detached(overlay, mounts.parse(overlay))
 
 
 def _mount_image(ctx: Context, image: Any) -> None:
@@ -236,7 +224,7 @@ def release(ctx: Context, record: Record) -> None:
         cgroup.kill()
         cgroup.delete()
     if record.config["HostConfig"]["NetworkMode"] == "bridge":
-        link.detach(host_ifname(record.id))
+        link.detach(link.veth_name(record.id))
         ipam.release(f"{ctx.paths.network('bridge')}/leases", record.id)
     files.remove_tree(ctx.paths.container_run(record.id))
 
@@ -256,7 +244,9 @@ def supervise(
         listener = listen(ctx.paths.container_run(record.id))
         process = _start_or_report(ctx, life, client, size)
         if process:
-            monitor = Monitor(process, life.stdio, logs.LogWriter(record.log_path), listener, life.stdin_once)
+            monitor = Monitor(
+                process, life.stdio, logs.LogWriter(record.log_path), listener, life.inspect["Config"]["StdinOnce"]
+            )
             monitor.add_client(client, stdin, output)
             _watch(ctx, life, process, monitor)
             status = 0
@@ -298,7 +288,7 @@ def _watch(ctx: Context, life: Life, process: launch.InitProcess, monitor: Monit
         "FinishedAt": logs.timestamp(),
         "OOMKilled": cgroup_of(ctx, record.id).oom_kill_count() > 0,
     }
-    state.pop("NetworkSettings", None)
+    state.pop("Endpoint", None)
     release(ctx, record)
     record.save_state(state)
     if life.host["AutoRemove"]:

@@ -106,7 +106,12 @@ def test_privileged_lifts_masks_and_filter() -> None:
 
 @pytest.mark.parametrize(
     ("option", "choice"),
-    [("seccomp=unconfined", None), ("seccomp:unconfined", None), ("seccomp=/p.json", "/p.json"), ("no-new-privileges", "default")],
+    [
+        ("seccomp=unconfined", None),
+        ("seccomp:unconfined", None),
+        ("seccomp=/p.json", "/p.json"),
+        ("no-new-privileges", "default"),
+    ],
 )
 def test_security_options(option: str, choice: str | None) -> None:
     assert bundle.seccomp_choice(config.host_config(CreateOptions(security_opt=[option]))) == choice
@@ -117,7 +122,9 @@ def test_unknown_security_option_is_refused() -> None:
         bundle.seccomp_choice(config.host_config(CreateOptions(security_opt=["nosuch=1"])))
 
 
-@pytest.mark.parametrize(("name", "number"), [("TERM", 15), ("SIGKILL", 9), ("15", 15), ("rtmin+1", 35), ("sigusr1", 10)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("TERM", 15), ("SIGKILL", 9), ("15", 15), ("rtmin+1", 35), ("sigusr1", 10)]
+)
 def test_signals(name: str, number: int) -> None:
     assert bundle.signal_number(name) == number
 
