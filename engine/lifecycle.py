@@ -11,7 +11,7 @@
       │◀────────────────────── STARTED│
       │                               │ output, log, clients (runtime/monitor.py)│
       │                               │◀────────────────────────────────── exit ─╯
-      │◀───────── EXIT, after clean-up│
+      │◀───────── EXIT, after clean-up│ (the veth pair goes last)
 
 Whatever a life takes from the host (mount, cgroup, veth, address) is named after the container's ID, so `release` can give it back
 knowing nothing else: after the exit, after a failed start, and for a monitor that was killed.
@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 
 from engine import bundle, files, linux, records
-from engine.errors import MiniError, RuntimeFault
+from engine.errors import Conflict, MiniError, RuntimeFault
 from engine.oci import users
 from engine.runtime import attach, logs
 from engine.runtime.cgroups import manager as cgroups
@@ -121,7 +121,14 @@ class Life:
         self._net = Networks(paths, self.ctx.bridge, self.ctx.subnet).get("bridge")
         bridge.ensure(self._net, paths.lock(f"network-{self._net.bridge}"))
         leases = f"{paths.network(self._net.name)}/leases"
-        self._address = ipam.reserve(leases, self._net.subnet, self._net.gateway, self.record.id)
+        try:
+            self._address = ipam.reserve(leases, self._net.subnet, self._net.gateway, self.record.id)
+        except Conflict:
+            # none is left: those of containers that are gone (a monitor was killed) are free
+            for owner in set(ipam.leases(leases).values()):
+                if not os.path.isdir(paths.container(owner)):
+                    ipam.release(leases, owner)
+            self._address = ipam.reserve(leases, self._net.subnet, self._net.gateway, self.record.id)
 
     def _network(self, pid: int) -> None:
         """Called while init mounts: its network namespace exists, nothing in it is up."""
@@ -143,13 +150,10 @@ class Life:
         resolv = hostfiles.resolv_conf(
             hostfiles.host_resolv_conf(), mode, host["Dns"], host["DnsSearch"], host["DnsOptions"]
         )
-        if mode == "host":
-            hosts = files.read_bytes("/etc/hosts").decode(errors="replace")
-        else:
-            names = config["Hostname"]
-            if config["Domainname"]:
-                names = f"{names}.{config['Domainname']} {names}"
-            hosts = hostfiles.hosts(names, self._address, host["ExtraHosts"] or ())
+        name = ".".join(filter(None, (config["Hostname"], config["Domainname"])))
+        base = files.read_bytes("/etc/hosts").decode(errors="replace") if mode == "host" else None
+        gateway = self._net.gateway if self._address else None
+        hosts = hostfiles.hosts(name, self._address, host["ExtraHosts"] or (), gateway, base)
         for name, text in (("hosts", hosts), ("hostname", f"{config['Hostname']}\n"), ("resolv.conf", resolv)):
             with open(f"{directory}/{name}", "w") as file:
                 file.write(text)
@@ -216,17 +220,28 @@ def seccomp_filter(ctx: Context, host: dict[str, Any], capabilities: list[str]) 
 
 def release(ctx: Context, record: Record) -> None:
     """Gives back to the host whatever the container's life took. Idempotent; needs nothing but the record."""
-    from engine.runtime.network import attach as link
-    from engine.runtime.network import ipam
+    release_cgroup(ctx, record)
+    release_network(ctx, record)
+    files.remove_tree(ctx.paths.container_run(record.id))
 
+
+def release_cgroup(ctx: Context, record: Record) -> None:
+    """Kills what is left in the container's cgroup, and removes it."""
     cgroup = cgroup_of(ctx, record.id)
     if cgroup.exists():
         cgroup.kill()
         cgroup.delete()
-    if record.config["HostConfig"]["NetworkMode"] == "bridge":
-        link.detach(link.veth_name(record.id))
-        ipam.release(f"{ctx.paths.network('bridge')}/leases", record.id)
-    files.remove_tree(ctx.paths.container_run(record.id))
+
+
+def release_network(ctx: Context, record: Record) -> None:
+    """Deletes the veth pair, then frees the address. The kernel takes 20 to 45 ms for the pair (it waits for RCU)."""
+    if record.config["HostConfig"]["NetworkMode"] != "bridge":
+        return
+    from engine.runtime.network import attach as link
+    from engine.runtime.network import ipam
+
+    link.detach(link.veth_name(record.id))
+    ipam.release(f"{ctx.paths.network('bridge')}/leases", record.id)
 
 
 def supervise(
@@ -289,11 +304,14 @@ def _watch(ctx: Context, life: Life, process: launch.InitProcess, monitor: Monit
         "OOMKilled": cgroup_of(ctx, record.id).oom_kill_count() > 0,
     }
     state.pop("Endpoint", None)
-    release(ctx, record)
+    release_cgroup(ctx, record)
+    files.remove_tree(ctx.paths.container_run(record.id))
     record.save_state(state)
     if life.host["AutoRemove"]:
         delete(ctx, record, volumes=True)
     monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
+    # last: nobody can reach the container any more, and the client need not wait for the kernel
+    release_network(ctx, record)
 
 
 def delete(ctx: Context, record: Record, volumes: bool) -> None:
