@@ -14,7 +14,7 @@ class LayerProgress(Protocol):
         """`count` more compressed bytes are here."""
 
     def status(self, text: str) -> None:
-        """A step, in Docker's words: "Downloading", "Verifying Checksum", "Pull complete", "Already exists"."""
+        """A step, in Docker's words: Pulling fs layer, Downloading, Download complete, Pull complete; or Already exists."""
 
 
 class Progress(Protocol):

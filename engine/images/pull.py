@@ -8,6 +8,7 @@ pull finds there.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.context import Context
-from engine.files import FileLock
+from engine.errors import Conflict
+from engine.files import FileLock, remove_file
 from engine.images.download import Sink, fetch_layer
 from engine.images.manifest import resolve
 from engine.images.progress import LayerProgress, Progress, Silent
@@ -24,6 +26,7 @@ from engine.images.reference import Reference
 from engine.images.registry import Registry
 from engine.images.transport import Interrupted
 from engine.oci.image import Descriptor, Platform
+from engine.paths import Paths
 from engine.storage.drivers import choose
 from engine.storage.images import Image, ImageStore
 
@@ -67,11 +70,13 @@ def pull(
     try:
         resolved = resolve(registry, wanted, strict=platform is not None)
         progress.start(reference)
-        _Fetcher(ctx, registry, driver, progress).fetch(resolved.layers)
+        fetched = _Fetcher(ctx, registry, driver, progress).fetch(resolved.layers)
+        driver.prepare(list(resolved.config.diff_ids))
+        for layer in fetched:
+            layer.status("Pull complete")
     finally:
         progress.close()
         registry.close()
-    driver.prepare(list(resolved.config.diff_ids))
     before = store.find(reference.canonical())
     image = store.put(
         resolved.manifest_bytes,
@@ -84,6 +89,28 @@ def pull(
     status = f"{'Image is up to date' if known else 'Downloaded newer image'} for {reference.familiar()}"
     progress.finish(resolved.digest, status)
     return PulledImage(reference, image, resolved.digest, status)
+
+
+def layer_lock(paths: Paths, hex_id: str, wait: bool = True) -> FileLock:
+    """Who writes a layer into the store holds this. `hex_id` is the DiffID without its `sha256:`.
+
+    256 locks serve all layers: lock files stay for ever, and two layers that share one only wait for each other.
+    """
+    return FileLock(paths.lock(f"layer-{hex_id[:2]}"), wait=wait)
+
+
+def sweep_downloads(paths: Paths) -> None:
+    """Removes what killed pulls left behind: half-made layers whose lock nobody holds."""
+    try:
+        leftovers = os.listdir(paths.downloads)
+    except FileNotFoundError:
+        return
+    for name in leftovers:
+        try:
+            with layer_lock(paths, name, wait=False):
+                remove_file(f"{paths.downloads}/{name}")
+        except Conflict:
+            continue
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +131,9 @@ class _Fetcher:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
-    def fetch(self, layers: list[tuple[Descriptor, str]]) -> None:
-        """Returns when every layer is in the store. At the first failure the others are given up, and it is raised."""
+    def fetch(self, layers: list[tuple[Descriptor, str]]) -> list[LayerProgress]:
+        """Returns those that were missing, when every layer is in the store. At the first failure all are given up."""
+        sweep_downloads(self._ctx.paths)
         jobs = self._missing(layers)
         # Daemon threads: one that hangs in a connect cannot hold up the end of the process after Ctrl-C.
         count = min(CONCURRENT_DOWNLOADS, len(jobs))
@@ -119,6 +147,7 @@ class _Fetcher:
                 failure = self._outcomes.get()
                 if failure is not None:
                     raise failure
+            return [job.shown for job in jobs]
         except BaseException:
             self._registry.transport.interrupt()
             deadline = time.monotonic() + _LAST_WORDS
@@ -151,15 +180,12 @@ class _Fetcher:
             self._outcomes.put(None)
 
     def _fetch_one(self, job: _Job) -> None:
-        """Under the layer's lock, so that of two pulls at once only one fetches it and the other finds it there.
-
-        256 locks serve all layers: lock files stay for ever, and two layers that share one only wait for each other.
-        """
-        with FileLock(self._ctx.paths.lock(f"layer-{job.diff_id[7:9]}")):
+        """Under the layer's lock, so that of two pulls at once only one fetches it and the other finds it there."""
+        with layer_lock(self._ctx.paths, job.diff_id[7:]):
             if self._driver.has_layer(job.diff_id):
                 job.shown.status("Already exists")
                 return
             job.shown.status("Downloading")
             with self._driver.layer_sink(job.diff_id) as sink:
                 fetch_layer(self._registry, job.layer, sink, job.shown.update)
-            job.shown.status("Pull complete")
+            job.shown.status("Download complete")

@@ -6,10 +6,12 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tarfile
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -336,6 +338,7 @@ def test_a_pull_that_is_interrupted_ends_at_once(bench: Bench, number: signal.Si
         bench.assert_clean()
     bench.fake.clear_faults()
     assert bench.pull("a/b:1").image.diff_ids == [digest_of(t) for t in LAYERS[:3]]
+    assert os.listdir(bench.ctx.paths.downloads) == []
 
 
 def test_memory_stays_flat(bench: Bench, tmp_path: Path) -> None:
@@ -358,6 +361,7 @@ def test_lines_where_there_is_no_terminal(bench: Bench) -> None:
     assert out.getvalue().splitlines() == [
         "1: Pulling from a/b",
         f"{short}: Pulling fs layer",
+        f"{short}: Download complete",
         f"{short}: Pull complete",
         f"Digest: {pushed['digest']}",
         f"Status: Downloaded newer image for {bench.fake.address}/a/b:1",
@@ -365,3 +369,29 @@ def test_lines_where_there_is_no_terminal(bench: Bench) -> None:
     quiet = io.StringIO()
     pull(bench.ctx, Reference.parse(f"{bench.fake.address}/a/b:1"), progress=choose_progress(True, quiet))
     assert quiet.getvalue() == ""
+
+
+def test_bars_where_there_is_one() -> None:
+    """Drawn on a real pty, read back as a terminal of 70 columns would get it."""
+    controller, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 70))
+    with open(terminal, "w") as stream:
+        progress = choose_progress(False, stream)
+        progress.start(Reference.parse("alpine:3"))
+        layers = [progress.layer(f"{n}" * 12, 5_000_000) for n in range(2)]
+        for layer in layers:
+            layer.status("Downloading")
+        for _ in range(20):
+            layers[0].update(100_000)
+            time.sleep(0.02)  # tqdm draws at most every 0.1 s
+        for layer in layers:
+            layer.status("Pull complete")
+        progress.close()
+        progress.finish("sha256:x", "Downloaded")
+        drawn = os.read(controller, 1 << 16).decode()
+    os.close(controller)
+    assert drawn.startswith("3: Pulling from library/alpine\r\n")
+    assert re.search(r"0{12}: Downloading +\[=+>? *\] +\d\.\d+MB/5\.00MB", drawn)
+    assert drawn.index("000000000000: Pull complete") < drawn.rindex("111111111111: Pull complete")
+    assert drawn.endswith("Digest: sha256:x\r\nStatus: Downloaded\r\n")
+    assert all(len(line) <= 70 for line in re.split(r"[\r\n]|\x1b\[A", drawn))
