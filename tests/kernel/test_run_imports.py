@@ -1,0 +1,67 @@
+"""What a whole `mini run` and `mini exec` import: in the client, the monitor, and init until it changes its root."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import Images
+from tests.support.requirements import CHECKOUT
+from tests.support.runner import Mini
+from tests.unit.test_import_budget import HEAVY
+
+pytestmark = pytest.mark.requires("root", "linux", "netns")
+
+# sys.addaudithook sees the imports of this process and of all that it forks; the re-execution runs the program again.
+_PROGRAM = """
+import os, sys
+def note(event, args):
+    if event == "import":
+        try:
+            fd = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
+        os.write(fd, args[0].encode() + b"\\n")
+        os.close(fd)
+sys.addaudithook(note)
+sys.argv = {argv!r}
+sys.path.append({checkout!r})
+from engine.cli.start import main
+main()
+"""
+
+
+@pytest.fixture
+def mini(images: Images) -> Iterator[Mini]:
+    mini = Mini(images.environ)
+    mini.run("pull", "-q", "host:latest")
+    yield mini
+    mini.close()
+
+
+def imports_of(mini: Mini, log: Path, *argv: str) -> set[str]:
+    program = _PROGRAM.format(log=str(log), argv=["mini", *argv], checkout=CHECKOUT)
+    command = [sys.executable, "-I", "-S", "-c", program]
+    done = subprocess.run(command, env=mini.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(log.read_text().split())
+
+
+def test_a_whole_run_imports_nothing_heavy(mini: Mini, tmp_path: Path) -> None:
+    options = ["--rm", "-v", "data:/data", "--memory", "64m", "--pids-limit", "20", "--cpus", "0.5", "-w", "/data", "-e", "A=b"]
+    # Once before: the bridge, the index and the seccomp filter are made, which may take what they need.
+    mini.run("run", *options, "host:latest", "true")
+    found = imports_of(mini, tmp_path / "run", "run", *options, "host:latest", "true")
+    assert "engine.runtime.process.init" in found
+    assert not found & HEAVY
+
+
+def test_a_whole_exec_imports_nothing_heavy(mini: Mini, tmp_path: Path) -> None:
+    container = mini.detached("host:latest", "sleep", "60")
+    found = imports_of(mini, tmp_path / "exec", "exec", "-e", "A=b", container, "true")
+    assert "engine.execution" in found
+    assert not found & HEAVY
