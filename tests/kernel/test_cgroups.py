@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import pickle
 import signal
@@ -19,6 +20,7 @@ from engine.runtime.cgroups.manager import Cgroup, Layout, detect
 
 pytestmark = pytest.mark.requires("linux", "root")
 
+_children: set[int] = set()
 LOOP_CONTROL = (10, 237)  # a device that no container gets, and whose opening does no harm
 
 
@@ -33,49 +35,57 @@ def _life(made: Cgroup) -> Iterator[Cgroup]:
         yield made
     finally:
         made.kill()
-        _reap()
+        for pid in list(_children):
+            wait(pid)
         made.delete()
         assert not made.exists()
 
 
-def _reap() -> None:
-    """Waits for the children that the test left, which are killed by now."""
-    try:
-        while True:
-            os.waitpid(-1, 0)
-    except ChildProcessError:
-        pass
-
-
-def inside(cgroup: Cgroup, function: Callable[[], Any]) -> Any:
-    """What `function` returns in a child that has entered the cgroup; the signal's number, negative, if that kills it."""
-    reader, writer = os.pipe()
+def child(function: Callable[[], Any]) -> int:
+    """Forks a process that calls `function` and ends; `_life` waits for those that a test leaves."""
     pid = os.fork()
     if pid == 0:
         try:
-            cgroup.enter()
-            os.write(writer, pickle.dumps(function()))
+            function()
         finally:
             os._exit(0)
+    _children.add(pid)
+    return pid
+
+
+def wait(pid: int) -> int:
+    """Waits for a child: its exit code, or the number of the signal that ended it, negative."""
+    _children.discard(pid)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def inside(cgroup: Cgroup, function: Callable[[], Any]) -> Any:
+    """What `function` returns in a child that has entered the cgroup; the signal's number, negative, if that ends it."""
+    reader, writer = os.pipe()
+
+    def answer() -> None:
+        cgroup.enter()
+        os.write(writer, pickle.dumps(function()))
+
+    pid = child(answer)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
-        answer = file.read()
-    _, status = os.waitpid(pid, 0)
-    return pickle.loads(answer) if answer else -os.WTERMSIG(status)
+        result = file.read()
+    code = wait(pid)
+    return pickle.loads(result) if result else code
 
 
 def sleeper(cgroup: Cgroup) -> int:
     """A process in the cgroup that does nothing."""
     reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def sleep() -> None:
         os.close(reader)
-        try:
-            cgroup.enter()
-            os.close(writer)
-            signal.pause()
-        finally:
-            os._exit(0)
+        cgroup.enter()
+        os.close(writer)
+        signal.pause()
+
+    pid = child(sleep)
     os.close(writer)
     os.read(reader, 1)
     os.close(reader)
@@ -150,10 +160,7 @@ class TestV1:
         assert {name for names in joined for name in names.split(",")} == set(cgroup.layout.v1)
 
     def test_add_moves_another_process(self, cgroup: Cgroup) -> None:
-        pid = os.fork()
-        if pid == 0:
-            signal.pause()
-            os._exit(0)
+        pid = child(signal.pause)
         cgroup.add(pid)
         assert cgroup.pids() == [pid]
 
@@ -169,15 +176,18 @@ class TestV1:
 
     def test_a_processor_is_shared_out(self, cgroup: Cgroup) -> None:
         cgroup.apply({"cpu": {"quota": 10000, "period": 100000}})
-        pid = os.fork()
-        if pid == 0:
+
+        def spin() -> None:
             cgroup.enter()
             while True:
                 pass
+
+        pid = child(spin)
         deadline = time.monotonic() + 10
         while not cgroup.stats()["cpu"]["throttled_periods"] and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(pid, signal.SIGKILL)
+        wait(pid)
         assert cgroup.stats()["cpu"]["throttled_periods"] > 0
 
     def test_devices_are_denied_but_for_the_default_ones(self, cgroup: Cgroup) -> None:
@@ -198,12 +208,12 @@ class TestV1:
         time.sleep(0.05)
         assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # frozen: not even this kills it
         cgroup.thaw()
-        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+        assert wait(pid) == -signal.SIGKILL
 
     def test_kill_catches_what_forks_all_the_time(self, cgroup: Cgroup) -> None:
         cgroup.apply({"pids": {"limit": 200}})
-        pid = os.fork()
-        if pid == 0:
+
+        def multiply() -> None:
             cgroup.enter()
             while True:
                 try:
@@ -211,10 +221,12 @@ class TestV1:
                         os.waitpid(-1, os.WNOHANG)
                 except OSError:
                     time.sleep(0.001)
+
+        pid = child(multiply)
         while len(cgroup.pids()) < 10:
             time.sleep(0.002)
         cgroup.kill()
-        os.waitpid(pid, 0)
+        wait(pid)
         deadline = time.monotonic() + 10
         while cgroup.pids() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -247,18 +259,15 @@ class TestV1:
                         file.write("0")
                 box.delete()
 
-        children = []
-        for name in range(4):
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    come_and_go(name)
-                except BaseException as e:
-                    print(repr(e), file=sys.stderr)
-                    os._exit(1)
-                os._exit(0)
-            children.append(pid)
-        assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0, 0]
+        def reported(name: int) -> None:
+            try:
+                come_and_go(name)
+            except BaseException as e:
+                print(repr(e), file=sys.stderr)
+                os._exit(1)
+
+        children = [child(functools.partial(reported, name)) for name in range(4)]
+        assert [wait(pid) for pid in children] == [0, 0, 0, 0]
 
     def test_stats(self, cgroup: Cgroup) -> None:
         cgroup.apply({"memory": {"limit": 64 << 20}, "pids": {"limit": 9}})
@@ -326,7 +335,7 @@ class TestV2:
         pids = sorted(sleeper(unified) for _ in range(3))
         assert unified.pids() == pids
         unified.kill()
-        assert {os.WTERMSIG(os.waitpid(pid, 0)[1]) for pid in pids} == {signal.SIGKILL}
+        assert {wait(pid) for pid in pids} == {-signal.SIGKILL}
 
     def test_freeze_and_thaw(self, unified: Cgroup) -> None:
         pid = sleeper(unified)
@@ -335,7 +344,7 @@ class TestV2:
         assert "frozen 1" in open(f"{unified.directories()[0]}/cgroup.events").read()
         unified.thaw()
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        assert wait(pid) == -signal.SIGKILL
 
     def test_a_missing_controller_is_named(self, unified: Cgroup) -> None:
         with pytest.raises(Unsupported, match="no memory controller"):
@@ -379,10 +388,7 @@ def _write(path: str, value: str) -> None:
 def test_processes_of_a_namespaces_root_move_aside(domain: str) -> None:
     """Else the controllers cannot be switched on below it: "no internal processes"."""
     controllers = frozenset(open(f"{domain}/cgroup.controllers").read().split())
-    shell = os.fork()
-    if shell == 0:
-        signal.pause()
-        os._exit(0)
+    shell = child(signal.pause)
     try:
         _write(f"{domain}/cgroup.procs", str(shell))
         box = Cgroup(Layout({}, domain, controllers), "/mini/box")
@@ -398,9 +404,9 @@ def test_processes_of_a_namespaces_root_move_aside(domain: str) -> None:
         _write(f"{box.directories()[0]}/cgroup.subtree_control", f"+{min(controllers)}")
         assert inside(box, lambda: open("/proc/self/cgroup").read()).endswith("/mini/box/inner\n")
         box.kill()
-        os.waitpid(sleeping, 0)
+        wait(sleeping)
         box.delete()
         assert os.listdir(f"{domain}/init")
     finally:
         os.kill(shell, signal.SIGKILL)
-        os.waitpid(shell, 0)
+        wait(shell)
