@@ -52,13 +52,14 @@ def create(ctx: Context, options: CreateOptions) -> str:
         if name := options.name:
             inspect["Name"] = f"/{config.check_name(name)}"
         record = records.Record(ctx.paths, container_id, inspect)
-        inspect["Mounts"] = _mount_points(ctx, options, image)
         _write_cidfile(options.cidfile, container_id)
         try:
-            _create_record(ctx, record, named=bool(options.name))
+            with records.using_volumes(ctx.paths, shared=True):
+                inspect["Mounts"] = _mount_points(ctx, options, image)
+                _create_record(ctx, record, named=bool(options.name))
             driver.create_root(container_id, image.diff_ids)
         except BaseException:
-            records.remove(record)
+            lifecycle.delete(ctx, record, volumes=True)
             if options.cidfile:
                 files.remove_file(options.cidfile)
             raise

@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 
 from engine import bundle, files, linux, records
-from engine.errors import Conflict, MiniError, RuntimeFault
+from engine.errors import Conflict, MiniError, NotFound, RuntimeFault
 from engine.oci import users
 from engine.runtime import attach, logs
 from engine.runtime.cgroups import manager as cgroups
@@ -318,13 +318,17 @@ def delete(ctx: Context, record: Record, volumes: bool) -> None:
     """Removes a container that does not run, and with `volumes` the anonymous ones that were made for it."""
     anonymous = [m["Name"] for m in record.config["Mounts"] if m["Type"] == "volume" and m.get("Anonymous")]
     records.remove(record)
-    if volumes and anonymous:
-        from engine.storage.volumes import Volumes
+    for name in anonymous if volumes else ():
+        try:
+            remove_volume(ctx, name)
+        except (Conflict, NotFound):
+            # somebody else uses it by its name, or removed it already
+            continue
 
-        store = Volumes(ctx.paths)
-        for name in anonymous:
-            try:
-                store.remove(name, {})
-            except MiniError:
-                # somebody else uses it by its name, or removed it already
-                continue
+
+def remove_volume(ctx: Context, name: str, force: bool = False) -> None:
+    """Removes a volume that no container has; Conflict, which names them, otherwise. `force`: a missing one is no error."""
+    from engine.storage.volumes import Volumes
+
+    with records.using_volumes(ctx.paths, shared=False):
+        Volumes(ctx.paths).remove(name, records.volume_users(ctx.paths, name), force)

@@ -224,6 +224,20 @@ def _by_prefix(paths: Paths, prefix: str) -> list[str]:
     ]
 
 
+def volume_users(paths: Paths, name: str) -> list[str]:
+    """IDs of the containers that have the volume in their config, whether they run or not."""
+    return [
+        record.id
+        for record in list_all(paths)
+        if any(m["Type"] == "volume" and m["Name"] == name for m in record.config["Mounts"])
+    ]
+
+
+def using_volumes(paths: Paths, shared: bool) -> files.FileLock:
+    """Shared: held from the look-up of a container's volumes until its record names them. Exclusive: by who removes one."""
+    return files.FileLock(paths.lock("volumes-in-use"), shared)
+
+
 def collect(paths: Paths) -> list[str]:
     """Removes what a killed create or rm left: directories that no name points to, names that point to nothing.
 

@@ -41,19 +41,6 @@ def list_(context: Context, format: str | None, quiet: bool) -> None:
 
 
 def remove(context: Context, volume: list[str], force: bool) -> int:
-    volumes = Volumes(context.paths)
+    from engine.lifecycle import remove_volume
 
-    def act(name: str) -> None:
-        volumes.remove(name, _users(context, name), force)
-
-    return each(volume, act, echo=True)
-
-
-def _users(context: Context, name: str) -> list[str]:
-    from engine import containers
-
-    return [
-        container["Id"]
-        for container in containers.list_(context)
-        if any(m["Type"] == "volume" and m.get("Name") == name for m in container.get("Mounts") or [])
-    ]
+    return each(volume, lambda name: remove_volume(context, name, force), echo=True)
