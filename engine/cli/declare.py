@@ -97,11 +97,10 @@ def _callback(declaration: Declared, also: Declared | None) -> Callable[..., Non
     """What Typer calls: runs the command with the declared parameters as its values."""
 
     def run(context: typer.Context, **values: Any) -> None:
-        from engine.cli import execute, parse
+        from engine.cli import execute
 
         facts: Facts = run.facts  # type: ignore[attr-defined]
-        path = facts.aliases[0]
-        raise typer.Exit(execute.command(path, facts.target, context.obj, parse.convert(path, values)))
+        raise typer.Exit(execute.typed(facts.aliases[0], context.obj, values))
 
     parameters = [
         inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),

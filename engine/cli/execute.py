@@ -7,6 +7,7 @@ import os
 import sys
 
 from engine.cli import parse
+from engine.cli.table import COMMANDS
 from engine.context import Context
 from engine.errors import MiniError, UsageError
 
@@ -35,6 +36,15 @@ def main(argv: list[str]) -> int:
         # whoever read our output has seen enough: `mini ps | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def typed(path: str, globals: dict[str, Any], raw: dict[str, Any]) -> int:
+    """Runs a command that Typer parsed; `raw` are its texts and flags."""
+    try:
+        values = parse.convert(path, raw)
+    except parse.CommandLineError as e:
+        return _report_command_line(e)
+    return command(path, COMMANDS[path][0], globals, values)
 
 
 def command(path: str, target: str, globals: dict[str, Any], values: dict[str, Any]) -> int:

@@ -97,11 +97,12 @@ def _options(path: str, words: list[str]) -> tuple[dict[str, Any], list[str]]:
     found: dict[str, Any] = {}
     by_spelling = {}
     for option in declared:
-        found[option[0]] = [] if option[2] else option[3]
-        for spelling in option[4]:
+        name, kind, many, default, spellings = option
+        found[name] = [] if many else default
+        if isinstance(default, str):
+            found[name] = values.convert(name, kind, default, spellings)
+        for spelling in spellings:
             by_spelling[spelling] = option
-        if isinstance(option[3], str):
-            found[option[0]] = values.convert(option[0], option[1], option[3], option[4])
     arguments: list[str] = []
     rest = iter(words)
     for word in rest:

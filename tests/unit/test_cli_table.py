@@ -113,7 +113,10 @@ def test_both_parsers_agree(line: str) -> None:
     assert parsed.globals == {k: global_options[k] for k in parsed.globals}
 
 
-@pytest.mark.parametrize("words, code, out", [(["volume", "create", "vol"], 0, "vol\n"), (["rmi", "nosuch"], 1, "")])
+@pytest.mark.parametrize(
+    "words, code, out",
+    [(["volume", "create", "vol"], 0, "vol\n"), (["rmi", "nosuch"], 1, ""), (["stop", "-t", "x", "c"], 125, "")],
+)
 def test_the_application_runs_by_itself(
     words: list[str], code: int, out: str, tmp_path: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
