@@ -84,8 +84,9 @@ def spawn(
 ) -> InitProcess:
     """Makes a process in the container whose init is `pid`, up to the execution of its program; `start` lets it go on.
 
-    It is a child of the caller, who waits for it; `pid` must not have been reaped meanwhile. Arguments and errors as of
-    `launch.create`.
+    It is a child of the caller, who must wait for it: the container's init, killed or not, ends only when every process of
+    its PID namespace is reaped, this one by the caller (pid_namespaces(7); zap_pid_ns_processes in the kernel). Arguments
+    and errors as of `launch.create`.
     """
     target = Target(pid)
 
