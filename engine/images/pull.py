@@ -69,11 +69,15 @@ def pull(
     registry = Registry(reference, ctx.environ)
     try:
         resolved = resolve(registry, wanted, strict=platform is not None)
-        progress.start(reference)
-        fetched = _Fetcher(ctx, registry, driver, progress).fetch(resolved.layers)
-        driver.prepare(list(resolved.config.diff_ids))
-        for layer in fetched:
-            layer.status("Pull complete")
+        diff_ids = list(resolved.config.diff_ids)
+        # As Docker: with a digest the tag is not shown, and of an image that is there already no layer is.
+        shown = reference.with_digest(reference.digest) if reference.digest else reference
+        progress.start(shown)
+        if not (store.find(resolved.manifest.config.digest) and all(map(driver.has_layer, diff_ids))):
+            fetched = _Fetcher(ctx, registry, driver, progress).fetch(resolved.layers)
+            driver.prepare(diff_ids)
+            for layer in fetched:
+                layer.status("Pull complete")
     finally:
         progress.close()
         registry.close()
@@ -83,10 +87,10 @@ def pull(
         resolved.config_bytes,
         tag=None if reference.digest else reference.canonical(),
         repo_digest=reference.with_digest(resolved.digest).canonical(),
-        size=sum(driver.layer_size(diff_id) for diff_id in resolved.config.diff_ids),
+        size=sum(map(driver.layer_size, diff_ids)),
     )
     known = before is not None and before.id == image.id
-    status = f"{'Image is up to date' if known else 'Downloaded newer image'} for {reference.familiar()}"
+    status = f"{'Image is up to date' if known else 'Downloaded newer image'} for {shown.familiar()}"
     progress.finish(resolved.digest, status)
     return PulledImage(reference, image, resolved.digest, status)
 

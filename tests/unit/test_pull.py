@@ -146,7 +146,7 @@ def test_what_is_there_is_not_fetched_again(bench: Bench) -> None:
     bench.pull("a/b:1")
     bench.fake.requests.clear()
     assert bench.pull("a/b:1").status == f"Image is up to date for {bench.fake.address}/a/b:1"
-    assert bench.progress.count("Already exists") == 2
+    assert bench.progress.count("Already exists") == 0, "Docker shows no layers of an image that is there"
     assert len(bench.fake.asked("/blobs/")) == 1, "the config alone"
     bench.fake.image("a/b", "1", LAYERS[:3])
     assert bench.pull("a/b:1").status.startswith("Downloaded newer image")
@@ -174,6 +174,7 @@ def test_a_tag_moves_to_the_new_image(bench: Bench) -> None:
 def test_by_digest_there_is_no_tag(bench: Bench) -> None:
     pushed = bench.fake.image("a/b", None, LAYERS[:1])
     result = bench.pull(f"a/b:1@{pushed['digest']}")
+    assert result.status.endswith(f" for {bench.fake.address}/a/b@{pushed['digest']}")
     assert result.image.names == [f"{bench.fake.address}/a/b@{pushed['digest']}"]
     assert bench.pull(f"a/b@{pushed['digest']}").status.startswith("Image is up to date")
 
@@ -388,7 +389,9 @@ def test_bars_where_there_is_one() -> None:
             layer.status("Pull complete")
         progress.close()
         progress.finish("sha256:x", "Downloaded")
-        drawn = os.read(controller, 1 << 16).decode()
+        drawn = ""
+        while "Status: Downloaded\r\n" not in drawn:
+            drawn += os.read(controller, 1 << 16).decode()
     os.close(controller)
     assert drawn.startswith("3: Pulling from library/alpine\r\n")
     assert re.search(r"0{12}: Downloading +\[=+>? *\] +\d\.\d+MB/5\.00MB", drawn)
