@@ -19,6 +19,7 @@ def values(line: str) -> dict[str, object]:
         ("run --rm --rm=false alpine", "remove", False),
         ("run -i=false alpine", "interactive", False),
         ("run --sig-proxy=false alpine", "sig_proxy", False),
+        ("run --sig-proxy alpine", "sig_proxy", True),
         ("run -e=A=b alpine", "env", ["A=b"]),
         ("run -eA=b -e C alpine", "env", ["A=b", "C"]),
         ("run --env= alpine", "env", [""]),

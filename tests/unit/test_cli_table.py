@@ -28,7 +28,7 @@ CORPUS = [
     "run --ulimit nofile=10:20 --sysctl net.ipv4.ip_forward=1 --group-add wheel --shm-size 1g --oom-kill-disable alpine",
     "run --oom-score-adj -500 --stop-signal INT --stop-timeout 3 --cidfile /x -l a=b --label c --annotation d=e alpine",
     "run --pull always -q --platform linux/arm64 --env-file f --env-file g --domainname d alpine",
-    "run -a stdout --attach STDERR --detach-keys ctrl-x --sig-proxy alpine",
+    "run -a stdout --attach STDERR --detach-keys ctrl-x alpine",
     "run -- alpine --rm",
     "run -i -- alpine -- sh",
     "run alpine -- sh",
