@@ -156,7 +156,7 @@ class Session:
             os.close(self._fd)
 
     def _catch(self) -> dict[int, Any]:
-        wanted = list(_PROXIED) if self._sig_proxy else []
+        wanted: list[int] = list(_PROXIED) if self._sig_proxy else []
         if self._tty:
             wanted.append(signal.SIGWINCH)
         return {number: signal.signal(number, self._note) for number in wanted}

@@ -220,14 +220,13 @@ def ulimit(value: str) -> dict[str, Any]:
     try:
         if not equals or name not in ULIMITS:
             raise ValueError
-        limits = {"Name": name, "Soft": int(soft), "Hard": int(hard) if colon else int(soft)}
+        low = int(soft)
+        high = int(hard) if colon else low
     except ValueError:
         reason = (
             f"invalid ulimit type: {name}" if equals and name not in ULIMITS else f"invalid ulimit argument: {value}"
         )
         raise UsageError(reason, f"the form is NAME=SOFT[:HARD], NAME one of {' '.join(ULIMITS)}") from None
-    if limits["Hard"] != -1 and (limits["Soft"] == -1 or limits["Soft"] > limits["Hard"]):
-        raise UsageError(
-            f"ulimit soft limit must be less than or equal to hard limit: {limits['Soft']} > {limits['Hard']}"
-        )
-    return limits
+    if high != -1 and (low == -1 or low > high):
+        raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {low} > {high}")
+    return {"Name": name, "Soft": low, "Hard": high}

@@ -71,12 +71,12 @@ def _inspect_object(
 ) -> dict[str, Any]:
     """Docker's inspect object without State: see `config`."""
     settings = config.container_config(options, image.config.get("config") or {}, container_id, ctx.environ)
-    path, *args = [*(settings["Entrypoint"] or ()), *(settings["Cmd"] or ())]
+    argv: list[str] = (settings["Entrypoint"] or []) + (settings["Cmd"] or [])
     return {
         "Id": container_id,
         "Created": logs.timestamp(),
-        "Path": path,
-        "Args": args,
+        "Path": argv[0],
+        "Args": argv[1:],
         "Image": image.id,
         "Name": "",
         "Driver": driver,
@@ -126,7 +126,7 @@ def _mount_points(ctx: Context, options: CreateOptions, image: Image) -> list[di
     points = []
     for wanted in parse_volume_options(options.volumes, os.getcwd()):
         mode = next((v.split(":")[2] for v in options.volumes if v.count(":") == 2), "") and wanted["relabel"]
-        point = {
+        point: dict[str, Any] = {
             "Type": wanted["type"],
             "Source": wanted["source"],
             "Destination": wanted["destination"],

@@ -75,9 +75,9 @@ def error_payload(error: MiniError) -> dict[str, Any]:
 
 
 def error_from_payload(value: dict[str, Any]) -> MiniError:
-    kind = getattr(errors, value["kind"], MiniError)
+    kind: Any = getattr(errors, value["kind"], MiniError)
+    arguments = [value["message"], value["hint"]]
     if issubclass(kind, errors.RuntimeFault):
-        fault: MiniError = kind(value["step"], value["message"], value["errno"], value["path"], value["hint"])
-        return fault
-    error: MiniError = kind(value["message"], value["hint"])
+        arguments = [value["step"], value["message"], value["errno"], value["path"], value["hint"]]
+    error: MiniError = kind(*arguments)
     return error

@@ -15,7 +15,7 @@ from engine import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 MAX_SIZE, MAX_FILES = 10_000_000, 3
 # Docker's copier cuts a line without an end at 16 KiB, so that a writer without line feeds is seen, too.
@@ -97,7 +97,7 @@ def read(path: str, tail: int | None = None, follow: Callable[[], bool] | None =
     still write, and until the end of what was written then. A last line that is cut (power loss) is left out.
     """
     names = [f"{path}.{n}" for n in range(MAX_FILES + 20, 0, -1)]
-    lines: list[bytes] | Iterator[bytes] = (
+    lines: Iterable[bytes] = (
         line for name in names if os.path.exists(name) for line in files.read_bytes(name).splitlines(keepends=True)
     )
     if not os.path.exists(path):
@@ -116,9 +116,9 @@ def read(path: str, tail: int | None = None, follow: Callable[[], bool] | None =
         yield from _follow(path, inode, position, follow)
 
 
-def _entries(lines: Iterator[bytes] | tuple[bytes, ...], tail: int | None) -> Iterator[Entry]:
+def _entries(lines: Iterable[bytes], tail: int | None) -> Iterator[Entry]:
     if tail is not None:
-        lines = iter(list(lines)[-tail:] if tail > 0 else [])
+        lines = list(lines)[-tail:] if tail > 0 else []
     for line in lines:
         if line.endswith(b"\n"):
             yield Entry(line)

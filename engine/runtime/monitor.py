@@ -225,7 +225,7 @@ class Monitor:
     def _accept(self) -> None:
         assert self._listener
         try:
-            fd, _ = self._listener._accept()
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # typeshed has only socket's subclass
         except OSError:
             return
         self.add_client(fd, stdin=False, output=False)
