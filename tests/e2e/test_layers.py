@@ -24,38 +24,43 @@ def driven(request: pytest.FixtureRequest, images: Images) -> Iterator[Mini]:
     mini.close()
 
 
+# What is mounted over the image: not of the tree, whose files an overlay may show with several device numbers.
+_MOUNTED = {"dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf"}
+
+
 def _tree(mini: Mini, container: str) -> dict[str, tuple[object, ...]]:
-    """The container's root, without what is mounted into it: by name, all that a layer says of a file, and its content.
+    """The container's root without what is mounted into it: by name, all that a layer says of a file, and its content.
 
     Hard links show as the first name (sorted) that has the same inode.
     """
     root = f"/proc/{mini.inspect(container)['State']['Pid']}/root"
-    device = os.stat(f"{root}/.").st_dev
-    first: dict[int, str] = {}
+    first: dict[tuple[int, int], str] = {}
     tree: dict[str, tuple[object, ...]] = {}
     for path, directories, files in os.walk(f"{root}/."):
-        directories.sort()
+        below = os.path.relpath(path, f"{root}/.")
+        directories[:] = sorted(name for name in directories if os.path.normpath(f"{below}/{name}") not in _MOUNTED)
         for name in sorted([*directories, *files]):
-            full = os.path.join(path, name)
-            status = os.lstat(full)
-            if status.st_dev != device and stat.S_ISDIR(status.st_mode):
-                directories.remove(name)
-                continue
-            key = os.path.relpath(full, f"{root}/.")
-            kind = stat.S_IFMT(status.st_mode)
-            content: object = None
-            if kind == stat.S_IFLNK:
-                content = os.readlink(full)
-            elif kind == stat.S_IFREG and status.st_dev == device:
-                with open(full, "rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
-            same = first.setdefault(status.st_ino, key) if kind == stat.S_IFREG and status.st_nlink > 1 else key
-            time = None if kind == stat.S_IFDIR else status.st_mtime_ns
-            links = None if kind == stat.S_IFDIR else status.st_nlink
-            xattrs = {k: os.getxattr(full, k, follow_symlinks=False) for k in os.listxattr(full, follow_symlinks=False)}
-            mode = stat.filemode(status.st_mode)
-            tree[key] = (mode, status.st_uid, status.st_gid, content, same, links, time, sorted(xattrs.items()))
+            key = os.path.normpath(f"{below}/{name}")
+            if key not in _MOUNTED:
+                tree[key] = _described(f"{root}/{key}", key, first)
     return tree
+
+
+def _described(path: str, key: str, first: dict[tuple[int, int], str]) -> tuple[object, ...]:
+    status = os.lstat(path)
+    content: object = None
+    if stat.S_ISLNK(status.st_mode):
+        content = os.readlink(path)
+    elif stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    of_a_file = None
+    if not stat.S_ISDIR(status.st_mode):  # a directory's time and link count are the file system's
+        of_a_file = (status.st_nlink, status.st_mtime_ns, first.setdefault((status.st_dev, status.st_ino), key))
+    xattrs = {
+        name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)
+    }
+    return (stat.filemode(status.st_mode), status.st_uid, status.st_gid, content, of_a_file, sorted(xattrs.items()))
 
 
 def test_whiteouts_opaque_directories_and_hard_links(driven: Mini, host_image: Image) -> None:

@@ -91,7 +91,9 @@ def test_terminal(mini: Mini, image: Image) -> None:
         terminal.resize(44, 111)
         terminal.write("sleep 0.3; stty size\r")
         terminal.expect("44 111\r\n")
-        terminal.write("sleep 60\r")
+        # A job of its own, so that it has the terminal by the time that it speaks.
+        terminal.write("sh -c 'echo $((40 + 2))-minutes; exec sleep 2520'\r")
+        terminal.expect("42-minutes\r\n")
         terminal.write("\x03")
         terminal.write("exit 3\r")
         assert terminal.wait() == 3
@@ -199,7 +201,7 @@ def test_read_only(mini: Mini, image: Image) -> None:
 
 
 def test_the_image_is_not_written(mini: Mini, image: Image) -> None:
-    mini.run("run", "--rm", image.name, "sh", "-c", "echo changed > /etc/passwd; rm -rf /usr; touch /new")
+    mini.run("run", "--rm", image.name, "sh", "-c", "echo changed > /etc/passwd; rm -rf /usr; > /new")
     out = mini.run("run", "--rm", image.name, "sh", "-c", "cat /etc/passwd; test -d /usr; test ! -e /new")
     assert out.lines[0].startswith("root:")
 

@@ -24,10 +24,10 @@ def test_a_named_volume_outlives_its_container(mini: Mini, image: Image) -> None
 
 def test_two_containers_share_a_volume(mini: Mini, image: Image) -> None:
     mini.run("volume", "create", "shared")
-    mini.detached("--name", "a", "-v", "shared:/here", image.name, "sleep", "60")
-    mini.detached("--name", "b", "-v", "shared:/there", image.name, "sleep", "60")
-    mini.run("exec", "a", "sh", "-c", "echo between > /here/file")
-    assert mini.run("exec", "b", "cat", "/there/file").out == "between"
+    mini.detached("--name", "one", "-v", "shared:/here", image.name, "sleep", "60")
+    mini.detached("--name", "two", "-v", "shared:/there", image.name, "sleep", "60")
+    mini.run("exec", "one", "sh", "-c", "echo between > /here/file")
+    assert mini.run("exec", "two", "cat", "/there/file").out == "between"
 
 
 def test_an_empty_volume_is_filled_from_the_image(mini: Mini, host_image: Image) -> None:

@@ -27,12 +27,12 @@ class Failed(AssertionError):
 class Result:
     """What a command said and how it ended. `out` is stdout without its last line feed, `lines` its lines."""
 
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+    def __init__(self, done: subprocess.CompletedProcess[bytes]) -> None:
         self.args: list[str] = done.args
         self.code = done.returncode
-        self.stdout, self.stderr = done.stdout, done.stderr
-        self.out = done.stdout.removesuffix("\n")
-        self.lines = done.stdout.splitlines()
+        self.stdout, self.stderr = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
+        self.out = self.stdout.removesuffix("\n")
+        self.lines = self.out.split("\n") if self.stdout else []
 
     def json(self) -> Any:
         return json.loads(self.stdout)
@@ -51,18 +51,9 @@ def run_command(
     cwd: str | None = None,
 ) -> Result:
     """The command's result; its stdin is empty where there is no `input`."""
-    text = input.decode("utf-8", "surrogateescape") if isinstance(input, bytes) else input
-    done = subprocess.run(
-        command,
-        env=environ,
-        cwd=cwd,
-        timeout=timeout,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        **({"stdin": subprocess.DEVNULL} if text is None else {"input": text}),
-    )
-    result = Result(done)
+    data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
+    source: Any = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+    result = Result(subprocess.run(command, env=environ, cwd=cwd, timeout=timeout, capture_output=True, **source))
     if check and result.code != 0:
         raise Failed(repr(result))
     return result

@@ -47,7 +47,10 @@ class Terminal:
         deadline = time.monotonic() + timeout
         while self._read(deadline - time.monotonic()):
             pass
-        return self.process.wait(max(0.1, deadline - time.monotonic()))
+        try:
+            return self.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it has not ended; the screen has {self.screen!r}") from None
 
     def attributes(self) -> list[object]:
         """termios(3) attributes as they are now: has the command put back what it changed?"""
