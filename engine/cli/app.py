@@ -17,14 +17,23 @@ from engine.cli.declare import HELP_SHORTHAND, Group, flag, option
 
 def _make(help: str) -> typer.Typer:
     return typer.Typer(
-        cls=Group, help=help, context_settings=HELP_SHORTHAND, rich_markup_mode=None, add_completion=False,
-        pretty_exceptions_enable=False, no_args_is_help=True,
+        cls=Group,
+        help=help,
+        context_settings=HELP_SHORTHAND,
+        rich_markup_mode=None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
     )
 
 
 app = typer.Typer(
-    cls=Group, help="A daemonless container engine: pull images, run them in containers", rich_markup_mode=None,
-    context_settings=HELP_SHORTHAND, pretty_exceptions_enable=False, invoke_without_command=True,
+    cls=Group,
+    help="A daemonless container engine: pull images, run them in containers",
+    rich_markup_mode=None,
+    context_settings=HELP_SHORTHAND,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
 )
 _GROUPS = {
     "container": "Manage containers",

@@ -62,9 +62,18 @@ def _entry(command: Any, target: str, arguments_line: str, aliases: tuple[str, .
 
 
 def _lines(commands: dict[str, Any], aliases: dict[str, str], groups: tuple[str, ...]) -> list[str]:
-    lines = ["from __future__ import annotations", "", "COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]"]
+    lines = [
+        "# fmt: off",
+        "from __future__ import annotations",
+        "",
+        "COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]",
+    ]
     for path, (target, arguments_line, interspersed, arguments, options, names) in sorted(commands.items()):
-        lines += [f"    {path!r}: (", f"        {target!r}, {arguments_line!r}, {interspersed}, {arguments!r},", "        ("]
+        lines += [
+            f"    {path!r}: (",
+            f"        {target!r}, {arguments_line!r}, {interspersed}, {arguments!r},",
+            "        (",
+        ]
         lines += [f"            {option!r}," for option in options]
         lines += ["        ),", f"        {names!r},", "    ),"]
     lines += ["}", "", "ALIASES = {"]

@@ -21,7 +21,9 @@ def each(
             act(name)
         except MiniError as e:
             sys.stdout.flush()
-            print(f"mini: {e.message}", *(f"  {line}" for line in (e.hint or "").splitlines()), sep="\n", file=sys.stderr)
+            print(
+                f"mini: {e.message}", *(f"  {line}" for line in (e.hint or "").splitlines()), sep="\n", file=sys.stderr
+            )
             if not (forgiven and isinstance(e, forgiven)):
                 code = 1
         else:

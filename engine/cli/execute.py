@@ -15,8 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-INTERRUPTED = 128 + 2
-
 
 def main(argv: list[str]) -> int:
     """Runs the command line; the exit code."""
@@ -30,8 +28,6 @@ def main(argv: list[str]) -> int:
         except parse.CommandLineError as e:
             return _report_command_line(e)
         return command(parsed.path, parsed.target, parsed.globals, parsed.values)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         # whoever read our output has seen enough: `mini ps | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -80,6 +80,11 @@ def wrapped(line: str, indent: int) -> str:
     """The line folded to the terminal, continued at `indent`; never into a column too narrow to read."""
     width = max(shutil.get_terminal_size((80, 24)).columns, indent + _READABLE)
     return textwrap.fill(
-        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
-        replace_whitespace=False, drop_whitespace=True,
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
     )

@@ -16,11 +16,15 @@ def main() -> None:
     # Importing makes thousands of objects that live to the end; `execute` turns the collector on behind them.
     gc.disable()
     _fill_standard_streams()
-    if sys.platform == "linux" and _command_word(sys.argv[1:]) in _FORKING and os.geteuid() == 0:
-        _protect()
-    from engine.cli.execute import main as run
+    try:
+        if sys.platform == "linux" and _command_word(sys.argv[1:]) in _FORKING and os.geteuid() == 0:
+            _protect()
+        from engine.cli.execute import main as run
 
-    _leave(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 128 + 2
+    _leave(code)
 
 
 def _fill_standard_streams() -> None:

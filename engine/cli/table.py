@@ -4,6 +4,7 @@ COMMANDS: path -> (target, arguments of the usage line, options after arguments?
 An argument is (name, required, many); an option (name, kind, many, default, spellings), kind "" for a flag.
 """
 
+# fmt: off
 from __future__ import annotations
 
 COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]

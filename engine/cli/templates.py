@@ -33,7 +33,11 @@ def compact_json(value: Any) -> str:
 
 
 def show(
-    items: Sequence[dict[str, str]], columns: Sequence[str], headers: dict[str, str], format: str | None, only: str | None
+    items: Sequence[dict[str, str]],
+    columns: Sequence[str],
+    headers: dict[str, str],
+    format: str | None,
+    only: str | None,
 ) -> None:
     """Prints a listing: by `--format`, or (`-q`) the field `only`, or the columns as a table."""
     if only:

@@ -173,7 +173,13 @@ def _is_ip(text: str) -> bool:
     return False
 
 
-_BY_KIND: dict[str, Callable[[str], Any]] = {"bool": boolean, "int": integer, "bytes": size, "decimal": decimal, "ulimit": ulimit}
+_BY_KIND: dict[str, Callable[[str], Any]] = {
+    "bool": boolean,
+    "int": integer,
+    "bytes": size,
+    "decimal": decimal,
+    "ulimit": ulimit,
+}
 _BY_OPTION: dict[tuple[str, str], Callable[[str], Any]] = {
     ("memory_swap", "bytes"): swap,
     ("extra_hosts", "list"): host_mapping,

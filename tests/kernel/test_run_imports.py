@@ -46,13 +46,15 @@ def mini(images: Images) -> Iterator[Mini]:
 def imports_of(mini: Mini, log: Path, *argv: str) -> set[str]:
     program = _PROGRAM.format(log=str(log), argv=["mini", *argv], checkout=CHECKOUT)
     command = [sys.executable, "-I", "-S", "-c", program]
-    done = subprocess.run(command, env=mini.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, env=mini.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return set(log.read_text().split())
 
 
 def test_a_whole_run_imports_nothing_heavy(mini: Mini, tmp_path: Path) -> None:
-    options = ["--rm", "-v", "data:/data", "--memory", "64m", "--pids-limit", "20", "--cpus", "0.5", "-w", "/data", "-e", "A=b"]
+    options = "--rm -v data:/data --memory 64m --pids-limit 20 --cpus 0.5 -w /data -e A=b".split()
     # Once before: the bridge, the index and the seccomp filter are made, which may take what they need.
     mini.run("run", *options, "host:latest", "true")
     found = imports_of(mini, tmp_path / "run", "run", *options, "host:latest", "true")

@@ -59,7 +59,10 @@ def test_binary_size() -> None:
         ({"Status": "running", "StartedAt": "2026-01-01T00:00:00.5Z"}, "Up 2 minutes"),
         ({"Status": "paused", "StartedAt": "2026-01-01T00:00:00Z"}, "Up 2 minutes (Paused)"),
         ({"Status": "exited", "ExitCode": 137, "FinishedAt": "2026-01-01T00:01:55Z"}, "Exited (137) 5 seconds ago"),
-        ({"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "Health": {"Status": "healthy"}}, "Up 2 minutes (healthy)"),
+        (
+            {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "Health": {"Status": "healthy"}},
+            "Up 2 minutes (healthy)",
+        ),
         (
             {"Status": "running", "StartedAt": "2026-01-01T01:00:00+01:00", "Health": {"Status": "starting"}},
             "Up 2 minutes (health: starting)",
@@ -91,8 +94,7 @@ def test_seconds_of(timestamp: str, seconds: float) -> None:
 def test_table_is_laid_out_as_tabwriter_does() -> None:
     rows = [["CONTAINER ID", "IMAGE", "PORTS", "NAMES"], ["0123456789ab", "a-rather-long-image:1", "", "x"]]
     assert formats.table(rows) == (
-        "CONTAINER ID   IMAGE                   PORTS     NAMES\n"
-        "0123456789ab   a-rather-long-image:1             x\n"
+        "CONTAINER ID   IMAGE                   PORTS     NAMES\n0123456789ab   a-rather-long-image:1             x\n"
     )
 
 
@@ -101,7 +103,7 @@ def test_table_is_laid_out_as_tabwriter_does() -> None:
     [
         ("sh", [], True, '"sh"'),
         ("sleep", ["100"], True, '"sleep 100"'),
-        ("sh", ["-c", "echo hello world"], True, "\"sh -c 'echo hello w…\""),
+        ("sh", ["-c", "echo hello world"], True, '"sh -c \'echo hello w…"'),
         ("sh", ["-c", "echo hello world"], False, "\"sh -c 'echo hello world'\""),
         ("sh", ["-c", 'a"b\n\x01é'], True, '"sh -c a\\"b\\n\\x01é"'),
     ],
@@ -131,7 +133,9 @@ def test_template(template: str, text: str) -> None:
     assert templates.render(templates.parse(template), ITEM) == text
 
 
-@pytest.mark.parametrize("template", ["{{range .List}}{{end}}", "{{.Name", "{{Name}}", "{{.Name | json}}", "{{json .a .b}}"])
+@pytest.mark.parametrize(
+    "template", ["{{range .List}}{{end}}", "{{.Name", "{{Name}}", "{{.Name | json}}", "{{json .a .b}}"]
+)
 def test_what_is_not_understood_is_refused(template: str) -> None:
     with pytest.raises(UsageError, match="template parsing error"):
         templates.parse(template)

@@ -31,9 +31,7 @@ HEADERS = {
 }
 
 
-def main(
-    context: Context, all: bool, format: str | None, last: int, latest: bool, no_trunc: bool, quiet: bool
-) -> None:
+def main(context: Context, all: bool, format: str | None, last: int, latest: bool, no_trunc: bool, quiet: bool) -> None:
     found = containers.list_(context)
     if latest:
         last = 1

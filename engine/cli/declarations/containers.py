@@ -11,15 +11,21 @@ from engine.cli.declare import command, flag, option
 Strings = list[str] | None
 String = str | None
 
-FORMAT_HELP = "Format output: 'json' (one object a line), or a template such as '{{.ID}}' or 'table {{.ID}}\\t{{.Names}}'"
+FORMAT_HELP = (
+    "Format output: 'json' (one object a line), or a template such as '{{.ID}}' or 'table {{.ID}}\\t{{.Names}}'"
+)
 INSPECT_FORMAT_HELP = "Format output: 'json', or a template such as '{{.State.Status}}' or '{{json .Config}}'"
 
 
 def container_options(
     image: Annotated[str, typer.Argument()],
     command: Annotated[Strings, typer.Argument()] = None,
-    extra_hosts: Annotated[Strings, option("--add-host", kind="list", help="Add a custom host-to-IP mapping (host:ip)")] = None,
-    annotations: Annotated[Strings, option("--annotation", kind="map", help="Add an annotation to the OCI spec")] = None,
+    extra_hosts: Annotated[
+        Strings, option("--add-host", kind="list", help="Add a custom host-to-IP mapping (host:ip)")
+    ] = None,
+    annotations: Annotated[
+        Strings, option("--annotation", kind="map", help="Add an annotation to the OCI spec")
+    ] = None,
     attach: Annotated[Strings, option("-a", "--attach", kind="list", help="Attach to STDIN, STDOUT or STDERR")] = None,
     cap_add: Annotated[Strings, option("--cap-add", kind="list", help="Add Linux capabilities")] = None,
     cap_drop: Annotated[Strings, option("--cap-drop", kind="list", help="Drop Linux capabilities")] = None,
@@ -52,7 +58,8 @@ def container_options(
     ] = None,
     name: Annotated[String, option("--name", help="Assign a name to the container")] = None,
     network: Annotated[
-        String, option("--network", "--net", kind="network", help="Connect a container to a network (bridge, none, host)")
+        String,
+        option("--network", "--net", kind="network", help="Connect a container to a network (bridge, none, host)"),
     ] = None,
     oom_kill_disable: Annotated[bool, flag("--oom-kill-disable", help="Disable OOM Killer")] = False,
     oom_score_adj: Annotated[
@@ -69,9 +76,7 @@ def container_options(
         str, option("--pull", help='Pull image before running ("always", "missing", "never") (default "missing")')
     ] = "missing",
     quiet: Annotated[bool, flag("-q", "--quiet", help="Suppress the pull output")] = False,
-    read_only: Annotated[
-        bool, flag("--read-only", help="Mount the container's root filesystem as read only")
-    ] = False,
+    read_only: Annotated[bool, flag("--read-only", help="Mount the container's root filesystem as read only")] = False,
     remove: Annotated[
         bool,
         flag("--rm", help="Automatically remove the container and its associated anonymous volumes when it exits"),
@@ -86,9 +91,7 @@ def container_options(
     tmpfs: Annotated[Strings, option("--tmpfs", kind="list", help="Mount a tmpfs directory")] = None,
     tty: Annotated[bool, flag("-t", "--tty", help="Allocate a pseudo-TTY")] = False,
     ulimits: Annotated[Strings, option("--ulimit", kind="ulimit", help="Ulimit options")] = None,
-    user: Annotated[
-        String, option("-u", "--user", help="Username or UID (format: <name|uid>[:<group|gid>])")
-    ] = None,
+    user: Annotated[String, option("-u", "--user", help="Username or UID (format: <name|uid>[:<group|gid>])")] = None,
     volumes: Annotated[Strings, option("-v", "--volume", kind="list", help="Bind mount a volume")] = None,
     workdir: Annotated[String, option("-w", "--workdir", help="Working directory inside the container")] = None,
 ) -> None:
@@ -99,10 +102,19 @@ def declare(apps: dict[str, typer.Typer]) -> None:
     many = "CONTAINER [CONTAINER...]"
     common = "Common Commands"
 
-    @command("run", apps, "IMAGE [COMMAND] [ARG...]", also=container_options, interspersed=False, panel=common,
-             aliases=("container run",))
+    @command(
+        "run",
+        apps,
+        "IMAGE [COMMAND] [ARG...]",
+        also=container_options,
+        interspersed=False,
+        panel=common,
+        aliases=("container run",),
+    )
     def run(
-        detach: Annotated[bool, flag("-d", "--detach", help="Run container in background and print container ID")] = False,
+        detach: Annotated[
+            bool, flag("-d", "--detach", help="Run container in background and print container ID")
+        ] = False,
         detach_keys: Annotated[
             String, option("--detach-keys", help="Override the key sequence for detaching a container")
         ] = None,
@@ -112,8 +124,15 @@ def declare(apps: dict[str, typer.Typer]) -> None:
     ) -> None:
         """Create and run a new container from an image"""
 
-    @command("create", apps, "IMAGE [COMMAND] [ARG...]", also=container_options, interspersed=False,
-             aliases=("container create",), target="run:create")
+    @command(
+        "create",
+        apps,
+        "IMAGE [COMMAND] [ARG...]",
+        also=container_options,
+        interspersed=False,
+        aliases=("container create",),
+        target="run:create",
+    )
     def create() -> None:
         """Create a new container"""
 
@@ -175,7 +194,9 @@ def declare(apps: dict[str, typer.Typer]) -> None:
     @command("kill", apps, many, aliases=("container kill",), target="lifecycle:kill")
     def kill(
         container: Annotated[list[str], typer.Argument()],
-        signal: Annotated[str, option("-s", "--signal", help='Signal to send to the container (default "KILL")')] = "KILL",
+        signal: Annotated[
+            str, option("-s", "--signal", help='Signal to send to the container (default "KILL")')
+        ] = "KILL",
     ) -> None:
         """Kill one or more running containers"""
 
@@ -197,7 +218,9 @@ def declare(apps: dict[str, typer.Typer]) -> None:
         follow: Annotated[bool, flag("-f", "--follow", help="Follow log output")] = False,
         since: Annotated[
             String,
-            option("--since", help='Show logs since timestamp ("2013-01-02T13:23:37Z") or relative ("42m" for 42 minutes)'),
+            option(
+                "--since", help='Show logs since timestamp ("2013-01-02T13:23:37Z") or relative ("42m" for 42 minutes)'
+            ),
         ] = None,
         tail: Annotated[
             str, option("-n", "--tail", help='Number of lines to show from the end of the logs (default "all")')
