@@ -69,7 +69,7 @@ def root(
 def _assemble() -> None:
     apps = {"": app, **{name: _make(text) for name, text in _GROUPS.items()}}
     for declarations in (containers, images, system, objects):
-        declarations.declare(apps)
+        declarations.commands.register(apps)
     for name in _GROUPS:
         app.add_typer(apps[name], name=name, rich_help_panel="Management Commands")
 

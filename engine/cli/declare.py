@@ -17,6 +17,14 @@ from typer.core import TyperCommand, TyperGroup
 from engine.cli import helptext
 
 Declared = Callable[..., None]
+String = str | None
+Strings = list[str] | None
+
+COMMON = "Common Commands"
+FORMAT_HELP = (
+    "Format output: 'json' (one object a line), or a template such as '{{.ID}}' or 'table {{.ID}}\\t{{.Names}}'"
+)
+INSPECT_FORMAT_HELP = "Format output: 'json', or a template such as '{{.State.Status}}' or '{{json .Config}}'"
 
 NO_HELP_SHORTHAND = {"help_option_names": ["--help"]}
 HELP_SHORTHAND = {"help_option_names": ["-h", "--help"]}
@@ -55,37 +63,49 @@ def flag(*spellings: str, help: str) -> Any:
     return typer.Option(*spellings, help=help, show_default=False)
 
 
-def command(
-    path: str,
-    apps: dict[str, typer.Typer],
-    arguments: str = "",
-    *,
-    also: Declared | None = None,
-    aliases: tuple[str, ...] = (),
-    interspersed: bool = True,
-    panel: str = "Commands",
-    target: str | None = None,
-) -> Callable[[Declared], Declared]:
-    """Declares `path` ("run", "volume ls") and its aliases (shown in its own help only).
+class Declarations:
+    """The commands of one module, in the order that help shows them."""
 
-    `also` is a declaration whose parameters come first; `interspersed=False` ends the options at the first argument, as
-    whatever follows IMAGE belongs to the container. `target` names the module and function under `engine.cli.commands`.
-    """
+    def __init__(self) -> None:
+        self._commands: list[tuple[Facts, Declared, dict[str, Any]]] = []
 
-    def register(declaration: Declared) -> Declared:
-        callback = _callback(declaration, also)
-        facts = Facts(target or f"{path.split()[-1]}:main", arguments, (path, *aliases))
-        callback.facts = facts  # type: ignore[attr-defined]
-        settings = dict(HELP_SHORTHAND if "-h" not in _spellings(callback) else NO_HELP_SHORTHAND)
-        settings["allow_interspersed_args"] = interspersed  # type: ignore[assignment]
-        for name in (path, *aliases):
-            group, _, word = name.rpartition(" ")
-            apps[group].command(
-                word, cls=Command, context_settings=settings, rich_help_panel=panel, hidden=_hidden(path, name)
-            )(callback)
-        return declaration
+    def command(
+        self,
+        path: str,
+        arguments: str = "",
+        *,
+        also: Declared | None = None,
+        aliases: tuple[str, ...] = (),
+        interspersed: bool = True,
+        panel: str = "Commands",
+        target: str | None = None,
+    ) -> Callable[[Declared], Declared]:
+        """Declares `path` ("run", "volume ls") and its aliases (shown in its own help only).
 
-    return register
+        `also` is a declaration whose parameters come first; `interspersed=False` ends the options at the first argument, as
+        whatever follows IMAGE belongs to the container. `target` names module and function under `engine.cli.commands`.
+        """
+
+        def declare(declaration: Declared) -> Declared:
+            facts = Facts(target or f"{path.split()[-1]}:main", arguments, (path, *aliases))
+            callback = _callback(declaration, also, facts)
+            settings = HELP_SHORTHAND if "-h" not in _spellings(callback) else NO_HELP_SHORTHAND
+            options = {
+                "cls": Command,
+                "context_settings": {**settings, "allow_interspersed_args": interspersed},
+                "rich_help_panel": panel,
+            }
+            self._commands.append((facts, callback, options))
+            return declaration
+
+        return declare
+
+    def register(self, apps: dict[str, typer.Typer]) -> None:
+        """Adds the commands to the application ("") and its groups, by the words of their paths."""
+        for facts, callback, options in self._commands:
+            for name in facts.aliases:
+                group, _, word = name.rpartition(" ")
+                apps[group].command(word, hidden=_hidden(facts.aliases[0], name), **options)(callback)
 
 
 def _hidden(path: str, name: str) -> bool:
@@ -93,13 +113,12 @@ def _hidden(path: str, name: str) -> bool:
     return name != path and (" " not in name or name.endswith((" list", " remove", " ps")))
 
 
-def _callback(declaration: Declared, also: Declared | None) -> Callable[..., None]:
+def _callback(declaration: Declared, also: Declared | None, facts: Facts) -> Callable[..., None]:
     """What Typer calls: runs the command with the declared parameters as its values."""
 
     def run(context: typer.Context, **values: Any) -> None:
         from engine.cli import execute
 
-        facts: Facts = run.facts  # type: ignore[attr-defined]
         raise typer.Exit(execute.typed(facts.aliases[0], context.obj, values))
 
     parameters = [
@@ -112,6 +131,7 @@ def _callback(declaration: Declared, also: Declared | None) -> Callable[..., Non
     # Typer reads both; a parameter without default (an argument) may follow one with, as keywords are all it uses.
     run.__signature__ = _Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.facts = facts  # type: ignore[attr-defined]
     run.__name__ = declaration.__name__
     run.__doc__ = declaration.__doc__
     return run

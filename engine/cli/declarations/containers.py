@@ -6,15 +6,10 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.declare import command, flag, option
+from engine.cli.declare import COMMON, FORMAT_HELP, INSPECT_FORMAT_HELP, Declarations, String, Strings, flag, option
 
-Strings = list[str] | None
-String = str | None
-
-FORMAT_HELP = (
-    "Format output: 'json' (one object a line), or a template such as '{{.ID}}' or 'table {{.ID}}\\t{{.Names}}'"
-)
-INSPECT_FORMAT_HELP = "Format output: 'json', or a template such as '{{.State.Status}}' or '{{json .Config}}'"
+commands = Declarations()
+MANY = "CONTAINER [CONTAINER...]"
 
 
 def container_options(
@@ -98,144 +93,138 @@ def container_options(
     """The options that `run` and `create` share."""
 
 
-def declare(apps: dict[str, typer.Typer]) -> None:
-    many = "CONTAINER [CONTAINER...]"
-    common = "Common Commands"
+@commands.command(
+    "run",
+    "IMAGE [COMMAND] [ARG...]",
+    also=container_options,
+    interspersed=False,
+    panel=COMMON,
+    aliases=("container run",),
+)
+def run(
+    detach: Annotated[bool, flag("-d", "--detach", help="Run container in background and print container ID")] = False,
+    detach_keys: Annotated[
+        String, option("--detach-keys", help="Override the key sequence for detaching a container")
+    ] = None,
+    sig_proxy: Annotated[bool, flag("--sig-proxy", help="Proxy received signals to the process (default true)")] = True,
+) -> None:
+    """Create and run a new container from an image"""
 
-    @command(
-        "run",
-        apps,
-        "IMAGE [COMMAND] [ARG...]",
-        also=container_options,
-        interspersed=False,
-        panel=common,
-        aliases=("container run",),
-    )
-    def run(
-        detach: Annotated[
-            bool, flag("-d", "--detach", help="Run container in background and print container ID")
-        ] = False,
-        detach_keys: Annotated[
-            String, option("--detach-keys", help="Override the key sequence for detaching a container")
-        ] = None,
-        sig_proxy: Annotated[
-            bool, flag("--sig-proxy", help="Proxy received signals to the process (default true)")
-        ] = True,
-    ) -> None:
-        """Create and run a new container from an image"""
 
-    @command(
-        "create",
-        apps,
-        "IMAGE [COMMAND] [ARG...]",
-        also=container_options,
-        interspersed=False,
-        aliases=("container create",),
-        target="run:create",
-    )
-    def create() -> None:
-        """Create a new container"""
+@commands.command(
+    "create",
+    "IMAGE [COMMAND] [ARG...]",
+    also=container_options,
+    interspersed=False,
+    aliases=("container create",),
+    target="run:create",
+)
+def create() -> None:
+    """Create a new container"""
 
-    @command("exec", apps, "CONTAINER COMMAND [ARG...]", interspersed=False, panel=common, aliases=("container exec",))
-    def exec(
-        container: Annotated[str, typer.Argument()],
-        command: Annotated[list[str], typer.Argument()],
-        detach: Annotated[bool, flag("-d", "--detach", help="Detached mode: run command in the background")] = False,
-        env: Annotated[Strings, option("-e", "--env", kind="list", help="Set environment variables")] = None,
-        env_files: Annotated[
-            Strings, option("--env-file", kind="list", help="Read in a file of environment variables")
-        ] = None,
-        interactive: Annotated[bool, flag("-i", "--interactive", help="Keep STDIN open even if not attached")] = False,
-        privileged: Annotated[bool, flag("--privileged", help="Give extended privileges to the command")] = False,
-        tty: Annotated[bool, flag("-t", "--tty", help="Allocate a pseudo-TTY")] = False,
-        user: Annotated[
-            String, option("-u", "--user", help='Username or UID (format: "<name|uid>[:<group|gid>]")')
-        ] = None,
-        workdir: Annotated[String, option("-w", "--workdir", help="Working directory inside the container")] = None,
-    ) -> None:
-        """Execute a command in a running container"""
 
-    @command("ps", apps, panel=common, aliases=("container ls", "container list", "container ps"))
-    def ps(
-        all: Annotated[bool, flag("-a", "--all", help="Show all containers (default shows just running)")] = False,
-        format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
-        last: Annotated[
-            str, option("-n", "--last", kind="int", help="Show n last created containers (includes all states)")
-        ] = "-1",
-        latest: Annotated[
-            bool, flag("-l", "--latest", help="Show the latest created container (includes all states)")
-        ] = False,
-        no_trunc: Annotated[bool, flag("--no-trunc", help="Don't truncate output")] = False,
-        quiet: Annotated[bool, flag("-q", "--quiet", help="Only display container IDs")] = False,
-    ) -> None:
-        """List containers"""
+@commands.command("exec", "CONTAINER COMMAND [ARG...]", interspersed=False, panel=COMMON, aliases=("container exec",))
+def exec_(
+    container: Annotated[str, typer.Argument()],
+    command: Annotated[list[str], typer.Argument()],
+    detach: Annotated[bool, flag("-d", "--detach", help="Detached mode: run command in the background")] = False,
+    env: Annotated[Strings, option("-e", "--env", kind="list", help="Set environment variables")] = None,
+    env_files: Annotated[
+        Strings, option("--env-file", kind="list", help="Read in a file of environment variables")
+    ] = None,
+    interactive: Annotated[bool, flag("-i", "--interactive", help="Keep STDIN open even if not attached")] = False,
+    privileged: Annotated[bool, flag("--privileged", help="Give extended privileges to the command")] = False,
+    tty: Annotated[bool, flag("-t", "--tty", help="Allocate a pseudo-TTY")] = False,
+    user: Annotated[String, option("-u", "--user", help='Username or UID (format: "<name|uid>[:<group|gid>]")')] = None,
+    workdir: Annotated[String, option("-w", "--workdir", help="Working directory inside the container")] = None,
+) -> None:
+    """Execute a command in a running container"""
 
-    @command("start", apps, many, aliases=("container start",))
-    def start(
-        container: Annotated[list[str], typer.Argument()],
-        attach: Annotated[bool, flag("-a", "--attach", help="Attach STDOUT/STDERR and forward signals")] = False,
-        detach_keys: Annotated[
-            String, option("--detach-keys", help="Override the key sequence for detaching a container")
-        ] = None,
-        interactive: Annotated[bool, flag("-i", "--interactive", help="Attach container's STDIN")] = False,
-    ) -> None:
-        """Start one or more stopped containers"""
 
-    @command("stop", apps, many, aliases=("container stop",), target="lifecycle:stop")
-    def stop(
-        container: Annotated[list[str], typer.Argument()],
-        signal: Annotated[String, option("-s", "--signal", help="Signal to send to the container")] = None,
-        timeout: Annotated[
-            String, option("-t", "--timeout", "--time", kind="int", help="Seconds to wait before killing the container")
-        ] = None,
-    ) -> None:
-        """Stop one or more running containers"""
+@commands.command("ps", panel=COMMON, aliases=("container ls", "container list", "container ps"))
+def ps(
+    all: Annotated[bool, flag("-a", "--all", help="Show all containers (default shows just running)")] = False,
+    format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
+    last: Annotated[
+        str, option("-n", "--last", kind="int", help="Show n last created containers (includes all states)")
+    ] = "-1",
+    latest: Annotated[
+        bool, flag("-l", "--latest", help="Show the latest created container (includes all states)")
+    ] = False,
+    no_trunc: Annotated[bool, flag("--no-trunc", help="Don't truncate output")] = False,
+    quiet: Annotated[bool, flag("-q", "--quiet", help="Only display container IDs")] = False,
+) -> None:
+    """List containers"""
 
-    @command("kill", apps, many, aliases=("container kill",), target="lifecycle:kill")
-    def kill(
-        container: Annotated[list[str], typer.Argument()],
-        signal: Annotated[
-            str, option("-s", "--signal", help='Signal to send to the container (default "KILL")')
-        ] = "KILL",
-    ) -> None:
-        """Kill one or more running containers"""
 
-    @command("rm", apps, many, aliases=("container rm", "container remove"), target="lifecycle:rm")
-    def rm(
-        container: Annotated[list[str], typer.Argument()],
-        force: Annotated[
-            bool, flag("-f", "--force", help="Force the removal of a running container (uses SIGKILL)")
-        ] = False,
-        volumes: Annotated[
-            bool, flag("-v", "--volumes", help="Remove anonymous volumes associated with the container")
-        ] = False,
-    ) -> None:
-        """Remove one or more containers"""
+@commands.command("start", MANY, aliases=("container start",))
+def start(
+    container: Annotated[list[str], typer.Argument()],
+    attach: Annotated[bool, flag("-a", "--attach", help="Attach STDOUT/STDERR and forward signals")] = False,
+    detach_keys: Annotated[
+        String, option("--detach-keys", help="Override the key sequence for detaching a container")
+    ] = None,
+    interactive: Annotated[bool, flag("-i", "--interactive", help="Attach container's STDIN")] = False,
+) -> None:
+    """Start one or more stopped containers"""
 
-    @command("logs", apps, "CONTAINER", aliases=("container logs",))
-    def logs(
-        container: Annotated[str, typer.Argument()],
-        follow: Annotated[bool, flag("-f", "--follow", help="Follow log output")] = False,
-        since: Annotated[
-            String,
-            option(
-                "--since", help='Show logs since timestamp ("2013-01-02T13:23:37Z") or relative ("42m" for 42 minutes)'
-            ),
-        ] = None,
-        tail: Annotated[
-            str, option("-n", "--tail", help='Number of lines to show from the end of the logs (default "all")')
-        ] = "all",
-        timestamps: Annotated[bool, flag("-t", "--timestamps", help="Show timestamps")] = False,
-    ) -> None:
-        """Fetch the logs of a container"""
 
-    @command("wait", apps, many, aliases=("container wait",), target="lifecycle:wait")
-    def wait(container: Annotated[list[str], typer.Argument()]) -> None:
-        """Block until one or more containers stop, then print their exit codes"""
+@commands.command("stop", MANY, aliases=("container stop",), target="lifecycle:stop")
+def stop(
+    container: Annotated[list[str], typer.Argument()],
+    signal: Annotated[String, option("-s", "--signal", help="Signal to send to the container")] = None,
+    timeout: Annotated[
+        String, option("-t", "--timeout", "--time", kind="int", help="Seconds to wait before killing the container")
+    ] = None,
+) -> None:
+    """Stop one or more running containers"""
 
-    @command("container inspect", apps, many, target="inspect:containers")
-    def inspect_container(
-        names: Annotated[list[str], typer.Argument()],
-        format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
-    ) -> None:
-        """Display detailed information on one or more containers"""
+
+@commands.command("kill", MANY, aliases=("container kill",), target="lifecycle:kill")
+def kill(
+    container: Annotated[list[str], typer.Argument()],
+    signal: Annotated[str, option("-s", "--signal", help='Signal to send to the container (default "KILL")')] = "KILL",
+) -> None:
+    """Kill one or more running containers"""
+
+
+@commands.command("rm", MANY, aliases=("container rm", "container remove"), target="lifecycle:rm")
+def rm(
+    container: Annotated[list[str], typer.Argument()],
+    force: Annotated[
+        bool, flag("-f", "--force", help="Force the removal of a running container (uses SIGKILL)")
+    ] = False,
+    volumes: Annotated[
+        bool, flag("-v", "--volumes", help="Remove anonymous volumes associated with the container")
+    ] = False,
+) -> None:
+    """Remove one or more containers"""
+
+
+@commands.command("logs", "CONTAINER", aliases=("container logs",))
+def logs(
+    container: Annotated[str, typer.Argument()],
+    follow: Annotated[bool, flag("-f", "--follow", help="Follow log output")] = False,
+    since: Annotated[
+        String,
+        option("--since", help='Show logs since timestamp ("2013-01-02T13:23:37Z") or relative ("42m" for 42 minutes)'),
+    ] = None,
+    tail: Annotated[
+        str, option("-n", "--tail", help='Number of lines to show from the end of the logs (default "all")')
+    ] = "all",
+    timestamps: Annotated[bool, flag("-t", "--timestamps", help="Show timestamps")] = False,
+) -> None:
+    """Fetch the logs of a container"""
+
+
+@commands.command("wait", MANY, aliases=("container wait",), target="lifecycle:wait")
+def wait(container: Annotated[list[str], typer.Argument()]) -> None:
+    """Block until one or more containers stop, then print their exit codes"""
+
+
+@commands.command("container inspect", MANY, target="inspect:containers")
+def inspect_container(
+    names: Annotated[list[str], typer.Argument()],
+    format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
+) -> None:
+    """Display detailed information on one or more containers"""

@@ -6,56 +6,61 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.declarations.containers import FORMAT_HELP, INSPECT_FORMAT_HELP, String, Strings
-from engine.cli.declare import command, flag, option
+from engine.cli.declare import FORMAT_HELP, INSPECT_FORMAT_HELP, Declarations, String, Strings, flag, option
+
+commands = Declarations()
 
 
-def declare(apps: dict[str, typer.Typer]) -> None:
-    @command("volume create", apps, "[VOLUME]", target="volume:create")
-    def volume_create(
-        name: Annotated[String, typer.Argument()] = None,
-        driver: Annotated[
-            str, option("-d", "--driver", help='Specify volume driver name (default "local", the only one)')
-        ] = "local",
-        label: Annotated[Strings, option("--label", kind="list", help="Set metadata for a volume")] = None,
-    ) -> None:
-        """Create a volume"""
+@commands.command("volume create", "[VOLUME]", target="volume:create")
+def volume_create(
+    name: Annotated[String, typer.Argument()] = None,
+    driver: Annotated[
+        str, option("-d", "--driver", help='Specify volume driver name (default "local", the only one)')
+    ] = "local",
+    label: Annotated[Strings, option("--label", kind="list", help="Set metadata for a volume")] = None,
+) -> None:
+    """Create a volume"""
 
-    @command("volume inspect", apps, "VOLUME [VOLUME...]", target="inspect:volumes")
-    def volume_inspect(
-        names: Annotated[list[str], typer.Argument()],
-        format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
-    ) -> None:
-        """Display detailed information on one or more volumes"""
 
-    @command("volume ls", apps, aliases=("volume list",), target="volume:list_")
-    def volume_ls(
-        format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
-        quiet: Annotated[bool, flag("-q", "--quiet", help="Only display volume names")] = False,
-    ) -> None:
-        """List volumes"""
+@commands.command("volume inspect", "VOLUME [VOLUME...]", target="inspect:volumes")
+def volume_inspect(
+    names: Annotated[list[str], typer.Argument()],
+    format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
+) -> None:
+    """Display detailed information on one or more volumes"""
 
-    @command("volume rm", apps, "VOLUME [VOLUME...]", aliases=("volume remove",), target="volume:remove")
-    def volume_rm(
-        volume: Annotated[list[str], typer.Argument()],
-        force: Annotated[bool, flag("-f", "--force", help="No error for a volume that does not exist")] = False,
-    ) -> None:
-        """Remove one or more volumes
 
-        You cannot remove a volume that is in use by a container.
-        """
+@commands.command("volume ls", aliases=("volume list",), target="volume:list_")
+def volume_ls(
+    format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
+    quiet: Annotated[bool, flag("-q", "--quiet", help="Only display volume names")] = False,
+) -> None:
+    """List volumes"""
 
-    @command("network inspect", apps, "NETWORK [NETWORK...]", target="inspect:networks")
-    def network_inspect(
-        names: Annotated[list[str], typer.Argument()],
-        format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
-    ) -> None:
-        """Display detailed information on one or more networks"""
 
-    @command("network ls", apps, aliases=("network list",), target="network:list_")
-    def network_ls(
-        format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
-        no_trunc: Annotated[bool, flag("--no-trunc", help="Do not truncate the output")] = False,
-        quiet: Annotated[bool, flag("-q", "--quiet", help="Only display network IDs")] = False,
-    ) -> None:
-        """List networks"""
+@commands.command("volume rm", "VOLUME [VOLUME...]", aliases=("volume remove",), target="volume:remove")
+def volume_rm(
+    volume: Annotated[list[str], typer.Argument()],
+    force: Annotated[bool, flag("-f", "--force", help="No error for a volume that does not exist")] = False,
+) -> None:
+    """Remove one or more volumes
+
+    You cannot remove a volume that is in use by a container.
+    """
+
+
+@commands.command("network inspect", "NETWORK [NETWORK...]", target="inspect:networks")
+def network_inspect(
+    names: Annotated[list[str], typer.Argument()],
+    format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
+) -> None:
+    """Display detailed information on one or more networks"""
+
+
+@commands.command("network ls", aliases=("network list",), target="network:list_")
+def network_ls(
+    format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
+    no_trunc: Annotated[bool, flag("--no-trunc", help="Do not truncate the output")] = False,
+    quiet: Annotated[bool, flag("-q", "--quiet", help="Only display network IDs")] = False,
+) -> None:
+    """List networks"""
