@@ -166,8 +166,9 @@ class _Renderer:
                 directories.append((path + b"/" + name if path else name, child))
             elif child.children is None and child.layer == layer:
                 self._make(fd, path, name, child)
-        for name in removed - node.children.keys():
-            os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
+        if node not in self._tree.opaque:  # in an opaque directory, overlayfs would list a whiteout
+            for name in removed - node.children.keys():
+                os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
         return directories
 
     def _make(self, fd: int, path: bytes, name: bytes, node: Node) -> None:

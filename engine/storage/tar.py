@@ -51,6 +51,7 @@ class Entry:
 
     `name` and `link` are bytes as they stand in the archive. `offset` is where the data starts, `size` what a reader of
     the file sees; `segments` is None, or for a sparse file the (file offset, length, archive offset) of each piece.
+    `rdev` is encoded as Linux's dev_t.
     """
 
     __slots__ = ("gid", "link", "mode", "mtime_ns", "name", "offset", "rdev", "segments", "size", "uid", "xattrs")
@@ -160,10 +161,10 @@ def _verify(header: bytes) -> bool:
 
 
 def _device(major: int, minor: int, name: bytes) -> int:
-    """dev_t as Linux encodes it: 12 bits of major number, 20 of minor."""
+    """dev_t as Linux encodes it in 32 bits (new_encode_dev), whatever the host: 12 bits of major number, 20 of minor."""
     if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
         raise LayerError(f"{show(name)} is a device with impossible numbers {major}:{minor}")
-    return os.makedev(major, minor)
+    return minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
 
 
 def _read_extension(fd: int, header: bytes, position: int, end: int, extensions: _Extensions) -> int:

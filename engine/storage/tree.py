@@ -27,7 +27,7 @@ from __future__ import annotations
 import os
 import stat
 
-from engine.errors import LayerError
+from engine.errors import LayerError, StoreError
 from engine.files import store_error
 from engine.storage.tar import MAX_NAME, Entry, read_entries, show
 
@@ -249,7 +249,7 @@ class Tree:
             stack.append(child)
             names.append(part)
         if links and len(b"/".join(names)) > MAX_NAME - MAX_COMPONENT:
-            raise LayerError(f"{show(path)} leads to a path that no kernel could be asked for: {show(b'/'.join(names))}")
+            raise LayerError(f"{show(path)} leads to a path too long for a kernel: {show(b'/'.join(names))}")
         return stack[-1]
 
     def mark_relinked(self) -> None:
@@ -289,16 +289,19 @@ class Tree:
 
 def apply_layer(tree: Tree, path: str) -> None:
     """`tree.apply` of the layer's tar at `path`. Raises LayerError that names the layer, StoreError where it is missing."""
+    layer = os.path.basename(path)[:12]
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             tree.apply(read_entries(fd))
         finally:
             os.close(fd)
+    except FileNotFoundError as e:
+        raise StoreError(f"the store does not have layer {layer}", "pull the image again") from e
     except OSError as e:
         raise store_error(e, "read the layer", path) from e
     except LayerError as e:
-        raise LayerError(f"layer {os.path.basename(path)[:12]}: {e.message}", e.hint) from e
+        raise LayerError(f"layer {layer}: {e.message}", e.hint) from e
 
 
 def _clean(name: bytes) -> bytes:

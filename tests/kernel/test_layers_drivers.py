@@ -184,6 +184,50 @@ def test_real_images_equal_tar(driver: Driver, tmp_path: Path, name: str) -> Non
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [(0, b"x" * 4096), (1 << 20, b"y" * 512), (5 << 20, b"z" * 300)],  # at blocks: the index points into the tar
+        [(5, b"a" * 100), (5000, b"b" * 70000), (5 << 20, b"c")],  # between them: copied
+        [],
+    ],
+)
+def test_sparse_files(driver: Driver, segments: list[tuple[int, bytes]]) -> None:
+    size = (5 << 20) + (300 if len(segments) == 3 and segments[0][0] == 0 else 4097)
+    content = bytearray(size)
+    for offset, data in segments:
+        content[offset : offset + len(data)] = data
+    numbers = ",".join(f"{offset},{len(data)}" for offset, data in segments)
+    records = [("GNU.sparse.map", numbers), ("GNU.sparse.size", str(size)), ("GNU.sparse.name", "sparse")]
+    stored = file("stored", b"".join(data for _, data in segments), records)
+    found = show(driver, archive(stored, hard_link("too", "sparse"), file("after", b"a")))
+    assert found[b"sparse"] == found[b"too"]
+    assert (found[b"sparse"]["size"], found[b"sparse"]["sha256"]) == (size, sha(bytes(content)))
+
+
+def test_a_file_of_9_gib_and_one_behind_it(paths: Paths) -> None:
+    """In the index alone. The tar is a hole for the most part, under a digest that is not its own: nobody reads it all."""
+    driver, size = ErofsDriver(paths), 9 * 2**30 + 5
+    diff_id = "sha256:" + "0" * 64
+    os.makedirs(paths.layers)
+    with open(paths.layer(diff_id), "xb") as tar:
+        tar.write(layers.header("big", size=size))
+        tar.seek(512 + size - 3)
+        tar.write(b"end" + bytes(-size % 512) + archive(file("behind", b"behind")))
+    with layers.mounted(driver, [diff_id], f"{paths.root}/here") as place:
+        with open(f"{place}/big", "rb") as big:
+            big.seek(-5, os.SEEK_END)
+            assert big.read() == b"\0\0end" and big.tell() == size
+        assert Path(place, "behind").read_bytes() == b"behind"
+
+
+def test_large_extended_attributes(paths: Paths) -> None:
+    """As large as Linux allows, over many blocks of an index; ext4 and other file systems hold less."""
+    driver, value = ErofsDriver(paths), bytes(range(256)) * 255
+    found = show(driver, archive(file("x", b"data", [(b"SCHILY.xattr.user.big", value)]), file("y")))
+    assert found[b"x"]["xattrs"] == {"user.big": value} and found[b"x"]["sha256"] == sha(b"data")
+
+
 def test_200_layers(driver: Driver) -> None:
     stack = [archive(file(f"f{n}", b"%d" % n), file("last", b"%d" % n), whiteout(f"f{n - 2}")) for n in range(200)]
     found = show(driver, *stack)
@@ -195,6 +239,19 @@ def test_the_same_layer_twice(driver: Driver) -> None:
     empty = archive()
     found = show(driver, empty, archive(file("x", b"1")), empty, archive(file("x", b"2")), empty)
     assert found[b"x"]["sha256"] == sha(b"2")
+
+
+def test_a_name_twice_in_a_layer(driver: Driver) -> None:
+    """The last entry counts, and what it replaced in its own layer has replaced the lower layer's already."""
+    lower = archive(directory("d"), file("d/lower"), file("f", b"lower"))
+    upper = archive(file("d"), directory("d"), file("d/upper"), directory("f"), file("f", b"1"), file("f", b"2"))
+    found = show(driver, lower, upper)
+    assert set(found) == {b".", b"d", b"d/upper", b"f"}
+    assert found[b"f"]["sha256"] == sha(b"2")
+
+
+def test_a_whiteout_in_an_opaque_directory_is_not_listed(driver: Driver) -> None:
+    assert set(show(driver, archive(file("d/x")), archive(whiteout("d/x"), opaque("d")))) == {b".", b"d"}
 
 
 def test_no_layer_at_all(driver: Driver) -> None:

@@ -98,7 +98,9 @@ def apply(model: Model, operations: list[Operation], number: int) -> bytes:
             model[path] = File(b"%d %s %d" % (number, path.encode(), value))
             members.append(layers.file(path, model[path].data))
         else:
-            names = sorted(p for p in model if isinstance(model[p], File) and p != path and not p.startswith(path + "/"))
+            names = sorted(
+                p for p in model if isinstance(model[p], File) and p != path and not p.startswith(path + "/")
+            )
             names = [name for name in names if name not in parents(path)]
             if names:
                 target = names[value % len(names)]

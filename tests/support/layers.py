@@ -86,7 +86,9 @@ def pax(records: Pax, kind: bytes = b"x") -> bytes:
 
 
 def file(name: bytes | str, data: bytes = b"", pax_records: Pax = (), **fields: Any) -> bytes:
-    return entry(name, fields.pop("kind", FILE), pax_records, **({"mode": 0o644} | fields), size=len(data)) + padded(data)
+    return entry(name, fields.pop("kind", FILE), pax_records, **({"mode": 0o644} | fields), size=len(data)) + padded(
+        data
+    )
 
 
 def entry(name: bytes | str, kind: bytes, pax_records: Pax = (), **fields: Any) -> bytes:

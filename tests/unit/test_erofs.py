@@ -40,7 +40,11 @@ def sha(data: bytes) -> str:
 
 def test_everything_an_inode_can_say(driver: ErofsDriver) -> None:
     capability = b"\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-    records = [("SCHILY.xattr.user.b", "2"), ("SCHILY.xattr.user.a", ""), (b"SCHILY.xattr.security.capability", capability)]
+    records = [
+        ("SCHILY.xattr.user.b", "2"),
+        ("SCHILY.xattr.user.a", ""),
+        (b"SCHILY.xattr.security.capability", capability),
+    ]
     found = index(
         driver,
         archive(
@@ -182,7 +186,12 @@ def test_more_than_32_bits_of_blocks(driver: ErofsDriver) -> None:
 @pytest.mark.requires("erofs-utils")
 def test_fsck_and_dump_accept_it(driver: ErofsDriver, tmp_path: Path) -> None:
     """erofs-utils before 1.6 read blocks of 4096 bytes only: so this index has such blocks, and no data in a tar."""
-    members = [directory("d"), symlink("s", "t" * 100), symlink("l", "t" * 4000), layers.entry("n", layers.CHAR, rdev=(1, 3))]
+    members = [
+        directory("d"),
+        symlink("s", "t" * 100),
+        symlink("l", "t" * 4000),
+        layers.entry("n", layers.CHAR, rdev=(1, 3)),
+    ]
     members += [file(f"d/{number:050}", b"", [("SCHILY.xattr.user.x", "y" * (number % 99))]) for number in range(500)]
     members += [hard_link("h", "d/" + "0" * 50), layers.entry("fifo", layers.FIFO)]
     (diff_id,) = layers.store(driver, [archive(*members)])

@@ -130,7 +130,9 @@ def test_old_dialects() -> None:
     assert stat.S_ISDIR(read_one(seventh_edition).mode)
     assert stat.S_ISREG(read_one(layers.header("dir/", b"0")).mode)  # with a type, the type counts
     # star has a prefix of 131 bytes, then two times, and a magic of its own at the end
-    star = layers.header("name", tail=b"prefix".ljust(131, b"\0") + b"00000000001 00000000002 ".ljust(32, b"\0") + b"tar\0")
+    star = layers.header(
+        "name", tail=b"prefix".ljust(131, b"\0") + b"00000000001 00000000002 ".ljust(32, b"\0") + b"tar\0"
+    )
     assert read_one(star).name == b"prefix/name"
     # GNU's header has times where the prefix would be
     assert read_one(layers.header("name", magic=b"ustar  \0", prefix=b"07777777777")).name == b"name"
@@ -158,7 +160,8 @@ def test_the_end_may_be_missing_but_not_a_part() -> None:
 @pytest.mark.parametrize("form", ["gnu", "0.0", "0.1", "1.0"])
 def test_sparse_files_of_gnu_tar(tmp_path: Path, form: str) -> None:
     pieces = [(0, b"begin"), (1 << 20, b"x" * 5000), (3 << 20, b"middle"), (7 << 20, b"y" * 4096)] + [
-        ((8 << 20) + i * 65536, b"%d" % i) for i in range(40)  # more than the header and one extension block hold
+        ((8 << 20) + i * 65536, b"%d" % i)
+        for i in range(40)  # more than the header and one extension block hold
     ]
     size = 64 << 20
     with (tmp_path / "sparse").open("wb") as file:

@@ -181,8 +181,7 @@ class Writer:
             elif node.size:
                 address = first[node.source] + (node.offset >> self._bits)
             elif node.rdev:
-                major, minor = os.major(node.rdev), os.minor(node.rdev)
-                address = minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
+                address = node.rdev
             xattrs = _xattrs(node.xattrs) if node.xattrs else b""
             seconds, nanoseconds = divmod(node.mtime_ns, 1_000_000_000)
             icount = (len(xattrs) - on_disk.XATTR_HEADER.size) // 4 + 1 if xattrs else 0
