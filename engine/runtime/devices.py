@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from engine.oci.runtime import Spec
+    from engine.oci.runtime import Mount, Spec
 
 LINKS = (
     ("fd", "/proc/self/fd"),
@@ -31,12 +31,20 @@ _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_I
 _NULL = os.makedev(1, 3)
 
 
+def is_at_dev(m: Mount) -> bool:
+    return os.path.normpath(m["destination"]) == "/dev"
+
+
 def is_own(spec: Spec) -> bool:
     """Whether /dev is the container's to fill; one that is bound from elsewhere is its owner's."""
-    for m in reversed(spec.get("mounts", ())):
-        if os.path.normpath(m["destination"]) == "/dev":
-            return not mounts.parse(m).bind
-    return True
+    return not any(is_at_dev(m) and mounts.parse(m).bind for m in spec.get("mounts", ()))
+
+
+def without_ro(m: Mount) -> Mount:
+    """A read-only /dev becomes that when all its nodes are in it (init.py); every other mount as it is."""
+    if not is_at_dev(m) or mounts.parse(m).bind:
+        return m
+    return {**m, "options": [word for word in m.get("options", ()) if word != "ro"]}
 
 
 def populate(spec: Spec, root: int) -> None:

@@ -120,7 +120,13 @@ def describe(m: Mount) -> str:
 
 
 def fault(m: Mount, e: OSError) -> RuntimeFault:
-    return RuntimeFault("mount", f"cannot mount {describe(m)}: {reason(e)}", e.errno or 0, m["destination"])
+    return RuntimeFault(
+        "mount", f"cannot mount {describe(m)}: {reason(e)}", e.errno or 0, m["destination"], hint_for(e)
+    )
+
+
+def hint_for(e: OSError) -> str | None:
+    return f"this kernel is {os.uname().release}; mini needs Linux 5.12 or later" if e.errno == errno.ENOSYS else None
 
 
 def reason(e: OSError) -> str:

@@ -44,7 +44,8 @@ def isolate(propagation: str, path: str) -> None:
     """Sets the propagation of everything in the new mount namespace: `rslave` unless the spec says otherwise.
 
     A slave sees what the host mounts later (a bind with `rslave` relies on it), the host never sees ours. With `rshared`
-    it would, so then the mount that holds `path` is made private; pivot_root(2) refuses a shared parent anyway.
+    it would, so then the mount that holds `path` is made private (runc: rootfsParentMountPrivate); pivot_root(2) refuses a
+    shared parent anyway.
     """
     word = propagation or "rslave"
     flag = propagation_flag(word)
@@ -60,11 +61,20 @@ def isolate(propagation: str, path: str) -> None:
             "/",
             "mini runs in a chroot: bind its directory onto itself (mount --bind DIR DIR) before entering it",
         ) from e
-    if flag == linux.MS_SHARED:
-        parent = os.path.realpath(path)
-        while not os.path.ismount(parent):
-            parent = os.path.dirname(parent)
-        linux.mount_setattr(linux.AT_FDCWD, parent, propagation=linux.MS_PRIVATE)
+    if flag == linux.MS_SHARED or not word.startswith("r"):
+        _make_private(os.path.realpath(path))
+
+
+def _make_private(path: str) -> None:
+    """The mount that `path` is on: the nearest name above it that the kernel takes for a mount point."""
+    while True:
+        try:
+            linux.mount_setattr(linux.AT_FDCWD, path, propagation=linux.MS_PRIVATE)
+            return
+        except OSError as e:
+            if e.errno != errno.EINVAL or path == "/":
+                raise
+        path = os.path.dirname(path)
 
 
 def assemble(wanted: list[Mount] | int, path: str) -> int:
@@ -141,6 +151,7 @@ def switch(root: int) -> None:
     old = os.open("/", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         linux.pivot_root(".", ".")
+        os.fchdir(old)
     except OSError as e:
         if e.errno != errno.EINVAL:
             raise
@@ -148,8 +159,8 @@ def switch(root: int) -> None:
         return
     finally:
         os.close(old)
-    # `.` is the old root now. A slave first: detaching must not unmount anything on a host whose mounts are shared.
-    linux.mount(None, ".", None, linux.MS_SLAVE | linux.MS_REC)
+    # A slave first: detaching must not unmount anything on a host whose mounts are shared.
+    linux.mount_setattr(linux.AT_FDCWD, ".", propagation=linux.MS_SLAVE, recursive=True)
     linux.umount2(".", linux.MNT_DETACH)
     os.chdir("/")
 
@@ -215,6 +226,15 @@ def make_readonly(paths: list[str], root: int) -> None:
             _bind(target, target, linux.MOUNT_ATTR_RDONLY)
         finally:
             os.close(target)
+
+
+def remount_readonly(path: str, root: int) -> None:
+    """The mount at `path` itself, not what is mounted below."""
+    target = inside.open_in(root, path)
+    try:
+        linux.mount_setattr(target, "", linux.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(target)
 
 
 def _existing(path: str, root: int) -> int:

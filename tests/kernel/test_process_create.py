@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +288,58 @@ def test_read_only_below(box: Box, tmp_path: Path, option: str, below: str) -> N
         assert out.split() == ["refused", below]
     finally:
         linux.umount2(str(source / "inner"), linux.MNT_DETACH)
+
+
+def test_read_only_dev(box: Box) -> None:
+    box.spec["mounts"][1]["options"].append("ro")
+    box.process["terminal"] = False
+    out = box.sh(
+        "ls /dev/null; touch /dev/x 2>/dev/null || echo refused; echo > /dev/null; touch /dev/shm/x && echo writable"
+    )
+    assert out.split() == ["/dev/null", "refused", "writable"]
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A directory on a mount that is shared, as all are on a host with systemd."""
+    place = tmp_path / "shared"
+    place.mkdir()
+    linux.mount("tmpfs", str(place), "tmpfs")
+    linux.mount(None, str(place), None, linux.MS_SHARED)
+    (place / "rootfs").mkdir()
+    (place / "data").mkdir()
+    yield place
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if (point := line.split()[4]).startswith(str(place)):
+            linux.umount2(point, linux.MNT_DETACH)
+
+
+@pytest.mark.parametrize("propagation", [None, "rshared", "rprivate", "slave"])
+def test_a_shared_host_sees_nothing(box: Box, shared: Path, propagation: str | None) -> None:
+    if propagation:
+        box.linux["rootfsPropagation"] = propagation
+    box.spec["root"]["path"] = str(shared / "rootfs")
+    box.mount("/data", "bind", str(shared / "data"), "rbind", "rprivate")
+    before = Path("/proc/self/mountinfo").read_text()
+    first = box.start("sleep", "60")
+    assert Path("/proc/self/mountinfo").read_text() == before
+    first.abandon()
+    assert Path("/proc/self/mountinfo").read_text() == before  # and ending it unmounted nothing
+
+
+def test_propagation_of_a_bind(box: Box, shared: Path) -> None:
+    """`rslave`: what the host mounts later appears. `rshared` with a shared root: what the container mounts appears outside."""
+    for names in box.process["capabilities"].values():
+        names.append("CAP_SYS_ADMIN")
+    box.linux["rootfsPropagation"] = "rshared"
+    box.mount("/slave", "bind", str(shared / "data"), "rbind", "rslave")
+    box.mount("/shared", "bind", str(shared), "rbind", "rshared")
+    first = box.start("sleep", "60")
+    linux.mount("tmpfs", str(shared / "data"), "tmpfs")
+    (shared / "data/from-the-host").touch()
+    assert "from-the-host" in box.exec(first, "ls", "/slave").out
+    assert box.exec(first, "mount", "-t", "tmpfs", "none", "/shared/rootfs").code == 0
+    assert f"{shared}/rootfs" in Path("/proc/self/mountinfo").read_text()
 
 
 def test_a_mount_point_that_is_a_dangling_link(box: Box, tmp_path: Path) -> None:

@@ -20,11 +20,10 @@ parent is gone: then the process ends as well, rather than wait for ever for its
 from __future__ import annotations
 
 import _socket
-import json
 import os
 import struct
 
-from engine import errors
+from engine import errors, lean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Channel:
 
     def send(self, type_: str, fd: int | None = None, **fields: Any) -> None:
         """Sends one message, with a copy of the descriptor `fd` (unix(7), SCM_RIGHTS)."""
-        data = json.dumps({"type": type_, **fields}).encode(errors="surrogateescape")[:_LONGEST]
+        data = lean.dumps({"type": type_, **fields})[:_LONGEST]
         rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(fd))]
         self._socket.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
 
@@ -69,7 +68,7 @@ class Channel:
             return None
         if not data:
             return None
-        return json.loads(data), _FD.unpack(rights[0][2])[0] if rights else -1
+        return lean.loads(data), _FD.unpack(rights[0][2])[0] if rights else -1
 
     def send_fault(self, error: errors.RuntimeFault) -> None:
         """Tells why it ends here; `fault` makes the same error of it again."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
 
 from engine import linux
 from engine.errors import CommandNotExecutable, CommandNotFound, RuntimeFault
+from engine.lean import signal
 from engine.runtime import capabilities, devices, inside, rlimits
-from engine.runtime.mounts import reason
+from engine.runtime.mounts import hint_for, reason
 from engine.runtime.process import console, protect
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ class Step:
         if isinstance(e, RuntimeFault):
             return e
         if isinstance(e, OSError):
-            return RuntimeFault(self.name, f"cannot {self.what}: {reason(e)}", e.errno or 0, self.path)
+            return RuntimeFault(self.name, f"cannot {self.what}: {reason(e)}", e.errno or 0, self.path, hint_for(e))
         return RuntimeFault(self.name, f"cannot {self.what}: {type(e).__name__}: {e}", 0, self.path)
 
 

@@ -87,7 +87,7 @@ def _run(
         if m.get("type") in ("cgroup", "cgroup2"):
             rootfs.mount_cgroup(m, root, cgroup)
         else:
-            mounts.mount_inside(m, root)
+            mounts.mount_inside(devices.without_ro(m), root)
     step("device", "populate /dev", "/dev")
     devices.populate(spec, root)
     step("cwd", f"make the directory {process['cwd']}", process["cwd"])
@@ -110,10 +110,13 @@ def _run(
 
     step("restrict", "make paths read-only")
     rootfs.make_readonly(settings.get("readonlyPaths", []), root)
+    for m in spec.get("mounts", ()):
+        if m != devices.without_ro(m):
+            rootfs.remount_readonly("/dev", root)
     step("restrict", "mask paths")
     rootfs.mask(settings.get("maskedPaths", []), root)
     step("restrict", "make the root read-only")
     if spec["root"].get("readonly"):
-        linux.mount_setattr(root, "", linux.MOUNT_ATTR_RDONLY)
+        rootfs.remount_readonly("/", root)
 
     finish.execute(process, root, channel, step, seccomp)

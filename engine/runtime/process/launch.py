@@ -10,10 +10,10 @@ The parent is single-threaded and stays in its own namespaces. init is its own c
 from __future__ import annotations
 
 import os
-import signal
 
 from engine import linux
 from engine.errors import RuntimeFault
+from engine.lean import signal
 from engine.runtime import namespaces
 from engine.runtime.process import channel, init
 
