@@ -171,6 +171,17 @@ def test_a_blob_that_is_not_the_layer_of_the_config_is_refused(bench: Bench) -> 
     assert bench.files() == []
 
 
+def test_the_right_tar_in_the_wrong_blob_is_refused(bench: Bench) -> None:
+    """Compressed otherwise, to the same size: the DiffID is right, the digest is not."""
+    layer = bench.descriptor(members(TAR))
+    other = bytearray(members(TAR))
+    other[9] ^= 1  # the operating system in the gzip header
+    bench.fake.fault("GET /v2/a/b/blobs", replace(bytes(other)))
+    with pytest.raises(IntegrityError, match="is not what was promised"):
+        bench.fetch(layer)
+    assert bench.files() == []
+
+
 def test_content_encoding_on_the_way_is_told(bench: Bench) -> None:
     """`requests` would decode this silently in iter_content, and any blob that merely carries the header."""
     bench.fake.fault("GET /v2/a/b/blobs", encode)

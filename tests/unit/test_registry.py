@@ -320,11 +320,6 @@ def test_a_redirect_to_what_is_not_http_is_refused(fake: FakeRegistry, target: s
         client(fake).get_manifest("latest")
 
 
-def test_a_downgrade_to_plain_http_is_refused() -> None:
-    with pytest.raises(RegistryError, match="refused"):
-        transport.check_downgrade("https://registry.test/v2/", "http://registry.test/v2/")
-
-
 # --- manifests and small blobs -----------------------------------------------------------------------------------------
 
 
@@ -500,6 +495,18 @@ def test_certificates_are_checked(certificate: tuple[str, str]) -> None:
         assert "SSL_CERT_FILE" in (error.value.hint or "")
         trusting = Registry(reference, environ, Transport({"SSL_CERT_FILE": certificate[0]}))
         assert trusting.get_manifest("latest").digest == DIGEST
+
+
+@needs_openssl
+def test_https_never_leads_to_http(certificate: tuple[str, str], fake: FakeRegistry) -> None:
+    with FakeRegistry(tls=certificate) as secure:
+        secure.fault("GET /v2/", redirect(f"{fake.url}/v2/a/b/manifests/latest"))
+        environ = {"HOME": "/", "MINI_REGISTRY_MIRRORS": f"r.test={secure.url}", "MINI_REGISTRY_FALLBACK": "no"}
+        with pytest.raises(RegistryError, match="redirects to http, which is refused"):
+            Registry(Reference.parse("r.test/a/b"), environ, Transport({"SSL_CERT_FILE": certificate[0]})).get_manifest(
+                "latest"
+            )
+    assert fake.requests == []
 
 
 def test_https_to_a_server_that_speaks_http_says_so(fake: FakeRegistry) -> None:

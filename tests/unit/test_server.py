@@ -177,11 +177,34 @@ def test_what_is_not_a_manifest_is_refused(
     assert (answer.status_code, code_of(answer)) == (400, code)
 
 
-def test_a_connection_survives_an_error(server: RegistryServer, http: requests.Session) -> None:
-    """Keep-alive: a body that was not read must not be taken for the next request."""
-    for _ in range(2):
-        assert http.put(f"{server.url}/v2/a/manifests/x y", data=DATA).status_code == 400
-        assert http.get(f"{server.url}/v2/").status_code == 200
+def talk(server: RegistryServer, request: bytes) -> bytes:
+    """All that the server says to these bytes until it hangs up."""
+    host, port = server.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request)
+        return connection.makefile("rb").read()
+
+
+def test_a_body_that_was_not_read_is_not_the_next_request(server: RegistryServer) -> None:
+    smuggled = b"DELETE /v2/a/manifests/1 HTTP/1.1\r\nHost: x\r\n\r\n"
+    said = talk(
+        server, b"PUT /v2/a/manifests/1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(smuggled), smuggled)
+    )
+    assert said.startswith(b"HTTP/1.1 400") and said.count(b"HTTP/1.1 ") == 1
+
+
+def test_no_push_leaves_the_directory(server: RegistryServer, tmp_path: Path) -> None:
+    push_blob(server.url, "a", DATA)
+    for name in ("../../escaped", "a/../../../escaped", "%2e%2e/escaped", "/escaped"):
+        for place in (
+            f"blobs/uploads/?digest={DIGEST}",
+            f"blobs/uploads/?mount={DIGEST}&from=a",
+            f"blobs/uploads/?mount={DIGEST}&from=../a",
+        ):
+            head = f"POST /v2/{name}/{place} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(DATA)}\r\n\r\n"
+            assert talk(server, head.encode() + DATA).split()[1] == b"400"
+    assert os.listdir(tmp_path) == ["registry"]
+    assert os.listdir(tmp_path / "registry" / "repositories") == ["a"]
 
 
 def test_a_malformed_chunked_body_is_an_answer_and_not_a_crash(server: RegistryServer, http: requests.Session) -> None:
