@@ -9,12 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import signal
 import struct
 import termios
 import tty
 
+from engine import lean
 from engine.errors import MiniError, UsageError
+from engine.lean import signal
 from engine.runtime import attach
 
 TYPE_CHECKING = False
@@ -24,18 +25,12 @@ if TYPE_CHECKING:
 
 DETACH_KEYS = b"\x10\x11"  # ctrl-p ctrl-q
 
-# Everything that a user can send on purpose; the others are the client's own affair (docker: pkg/signal, CatchAll).
-_PROXIED = [
-    s
-    for s in signal.Signals
-    if s
-    not in (
-        signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH, signal.SIGURG, signal.SIGTSTP,
-        signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
-        signal.SIGABRT, signal.SIGPROF, signal.SIGVTALRM, signal.SIGALRM, signal.SIGTRAP, signal.SIGSYS,
-    )
-]  # fmt: skip
-
+# Not for the container: the client's own affair. Everything else that a user can send on purpose is passed on.
+_OWN = {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH, signal.SIGURG, signal.SIGTSTP,
+    signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+    signal.SIGABRT, signal.SIGPROF, signal.SIGVTALRM, signal.SIGALRM, signal.SIGTRAP, signal.SIGSYS,
+}  # fmt: skip
 # Input that the monitor has not taken yet; with this much of it no more is read.
 _ENOUGH = 1 << 18
 
@@ -91,8 +86,6 @@ def parse_detach_keys(text: str) -> bytes:
 
 def wait_started(fd: int) -> dict[str, Any]:
     """The monitor's answer to a start: STARTED's value, or the error that ERROR carries, raised here."""
-    from engine import files
-
     buffer = bytearray()
     while len(buffer) < attach.HEADER.size or len(buffer) < attach.HEADER.size + attach.HEADER.unpack_from(buffer)[1]:
         # no more than the one frame: what follows belongs to `relay`
@@ -104,7 +97,7 @@ def wait_started(fd: int) -> dict[str, Any]:
             raise MiniError("the container's monitor ended before it could say why", "mini --debug … shows more")
         buffer += data
     ((kind, payload),) = attach.take_frames(buffer)
-    value: dict[str, Any] = files.loads(payload)
+    value: dict[str, Any] = lean.loads(payload)
     if kind == attach.ERROR:
         raise attach.error_from_payload(value)
     return value
@@ -156,7 +149,7 @@ class Session:
             os.close(self._fd)
 
     def _catch(self) -> dict[int, Any]:
-        wanted: list[int] = list(_PROXIED) if self._sig_proxy else []
+        wanted: list[int] = [*(signal.valid_signals() - _OWN)] if self._sig_proxy else []
         if self._tty:
             wanted.append(signal.SIGWINCH)
         return {number: signal.signal(number, self._note) for number in wanted}

@@ -7,10 +7,10 @@ Pure: what has to be looked up in the container's root (the user) or on the host
 from __future__ import annotations
 
 import os
-import signal
 
 from engine.config import CPU_PERIOD, DEFAULT_PATH, merge_env
 from engine.errors import UsageError
+from engine.lean import signal
 from engine.runtime import defaults
 
 TYPE_CHECKING = False
@@ -233,7 +233,7 @@ def signal_number(name: str) -> int:
             number = 0
         if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
             return int(number)
-    found = getattr(signal, f"SIG{plain}", None)
-    if isinstance(found, signal.Signals):
-        return int(found)
+    found = getattr(signal, f"SIG{plain}", None) if plain.isalnum() and not plain.isdigit() else None
+    if isinstance(found, int) and found > 0:
+        return found
     raise UsageError(f"Invalid signal: {name}")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import _socket
 import os
 import select
-import signal
 import time
 
 from engine import bundle, config, files, host, lifecycle, names, records
 from engine.attach import DETACH_KEYS, Session, Streams, check_terminal, wait_started
 from engine.errors import Conflict, MiniError, UsageError
+from engine.lean import signal
 from engine.runtime import attach, logs
 from engine.runtime import monitor as monitors
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
 
 from engine.errors import Conflict, StoreError
+from engine.lean import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,16 +77,6 @@ def sync_dir(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def dumps(value: Any) -> bytes:
-    """Compact JSON, ASCII only."""
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def loads(data: bytes | str) -> Any:
-    """JSON's value. ValueError where it is none."""
-    return json.loads(data)
 
 
 def write_json(path: str, value: Any, mode: int = 0o644, sync: bool = True) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import struct
 
-from engine import errors, files
+from engine import errors, lean
 from engine.errors import MiniError
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
 
 
 def json_frame(kind: int, value: Any) -> bytes:
-    return frame(kind, files.dumps(value))
+    return frame(kind, lean.dumps(value))
 
 
 def resize_frame(rows: int, columns: int) -> bytes:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from json.encoder import encode_basestring_ascii
 
-from engine import files
+from engine import files, lean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class LogWriter:
         if not records:
             return
         end = f',"stream":"{stream}","time":"{timestamp()}"}}\n'
-        text = "".join(f'{{"log":{encode_basestring_ascii(r.decode("utf-8", "surrogateescape"))}{end}' for r in records)
+        text = "".join(f'{{"log":{lean.quote(r.decode("utf-8", "surrogateescape"))}{end}' for r in records)
         self._size += os.write(self._fd, text.encode())
         if self._size >= self.max_size:
             self._rotate()
@@ -84,7 +83,7 @@ class Entry:
     __slots__ = ("data", "stream", "time")
 
     def __init__(self, line: bytes) -> None:
-        record = files.loads(line)
+        record = lean.loads(line)
         self.stream: str = record["stream"]
         self.time: str = record["time"]
         self.data: bytes = record["log"].encode("utf-8", "surrogateescape")

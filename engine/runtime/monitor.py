@@ -16,10 +16,10 @@ import _socket  # socket adds 3 ms of imports (enum, selectors) to every run, fo
 import fcntl
 import os
 import select
-import signal
 import struct
 import termios
 
+from engine.lean import signal
 from engine.runtime import attach
 
 TYPE_CHECKING = False

@@ -6,12 +6,12 @@ first asked for, so that their IDs last; bridge name and subnet of the default c
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
 from engine.errors import Conflict, NotFound
 from engine.files import create_exclusive, make_dirs, read_json
+from engine.lean import dumps
 from engine.runtime.network.ipam import Subnet
 
 TYPE_CHECKING = False
@@ -208,7 +208,7 @@ class Networks:
         )
         make_dirs(self._paths.network(name))
         try:
-            create_exclusive(self._record(name), json.dumps(network.to_json()).encode() + b"\n")
+            create_exclusive(self._record(name), dumps(network.to_json()) + b"\n")
         except FileExistsError:  # another mini was first, and its ID holds
             pass
 
