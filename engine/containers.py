@@ -17,10 +17,10 @@ from engine.errors import Conflict, MiniError, UsageError
 from engine.lean import signal
 from engine.runtime import attach, logs
 from engine.runtime import monitor as monitors
+from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from engine.context import Context
@@ -309,29 +309,6 @@ def _wait_ended(ctx: Context, record: Record, timeout: float | None) -> bool:
     return True
 
 
-def refresh(ctx: Context, record: Record) -> dict[str, Any]:
-    """The container's State, true to the kernel: one whose monitor and init are both gone is put right first.
-
-    A monitor killed with SIGKILL leaves its container running without one; that is still "running" here.
-    """
-    state = record.load_state()
-    if state["Status"] not in records.RUNNING or records.is_alive(state, "Pid"):
-        return state
-    if records.is_alive(state, "MonitorPid"):
-        return record.load_state()
-    lifecycle.release(ctx, record)
-    state |= {
-        "Status": "exited",
-        "Pid": 0,
-        "ExitCode": 255,
-        "FinishedAt": logs.timestamp(),
-        "Error": "the monitor was killed: how the container ended is not known",
-    }
-    state.pop("Endpoint", None)
-    record.save_state(state)
-    return state
-
-
 def remove(ctx: Context, name: str, force: bool = False, volumes: bool = False) -> None:
     """Removes a container; a running one only with `force`, which kills it first. `volumes`: its anonymous ones too."""
     record = records.find(ctx.paths, name)
@@ -376,63 +353,6 @@ def wait(ctx: Context, name: str) -> int:
                 return int(payload)
     client.close()
     return int(refresh(ctx, record)["ExitCode"])
-
-
-# --- looking -----------------------------------------------------------------------------------------------------
-
-
-def inspect(ctx: Context, name: str) -> dict[str, Any]:
-    """Docker's inspect object."""
-    return _inspect_record(ctx, records.find(ctx.paths, name))
-
-
-def list_(ctx: Context) -> list[dict[str, Any]]:
-    """Inspect objects of all containers, newest first."""
-    found = []
-    for record in records.list_all(ctx.paths):
-        try:
-            found.append(_inspect_record(ctx, record))
-        except MiniError:
-            # removed while we looked
-            continue
-    return found
-
-
-def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
-    state = dict(refresh(ctx, record))
-    shown = {k: v for k, v in state.items() if k in records.new_state()}
-    directory = record.directory
-    return record.config | {
-        "State": shown,
-        "ResolvConfPath": f"{directory}/resolv.conf",
-        "HostnamePath": f"{directory}/hostname",
-        "HostsPath": f"{directory}/hosts",
-        "LogPath": record.log_path,
-        "RestartCount": 0,
-        "NetworkSettings": _network_settings(record.config["HostConfig"]["NetworkMode"], state.get("Endpoint") or {}),
-    }
-
-
-def _network_settings(mode: str, endpoint: dict[str, Any]) -> dict[str, Any]:
-    """Docker's NetworkSettings: the one network's values, at the top as well, as older clients read them."""
-    shown = {
-        "Gateway": endpoint.get("gateway", ""),
-        "IPAddress": endpoint.get("address", ""),
-        "IPPrefixLen": endpoint.get("prefix", 0),
-        "MacAddress": endpoint.get("mac", ""),
-        "EndpointID": endpoint.get("id", ""),
-    }
-    return {"Ports": {}} | shown | {"Networks": {mode: shown | {"NetworkID": endpoint.get("network_id", "")}}}
-
-
-def read_logs(ctx: Context, name: str, follow: bool = False, tail: int | None = None) -> Iterator[logs.Entry]:
-    """The container's output so far, and with `follow` what comes until it ends."""
-    record = records.find(ctx.paths, name)
-
-    def alive() -> bool:
-        return os.path.isdir(record.directory) and records.is_alive(record.load_state(), "MonitorPid")
-
-    return logs.read(record.log_path, tail, alive if follow else None)
 
 
 # --- images that containers use ----------------------------------------------------------------------------------

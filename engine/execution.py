@@ -10,11 +10,11 @@ import os
 
 from engine import bundle, config, host, lifecycle, records
 from engine.attach import Session, Streams, check_terminal, wait_started
-from engine.containers import refresh
 from engine.errors import Conflict, MiniError, RuntimeFault, UsageError
 from engine.runtime import attach
 from engine.runtime.monitor import Monitor, Stdio, detach_from_terminal
 from engine.runtime.process import exec as execs
+from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ the template language is refused with a UsageError that says what is understood.
 
 from __future__ import annotations
 
-import json
-
 from engine.cli import formats
 from engine.errors import UsageError
 
@@ -20,16 +18,18 @@ if TYPE_CHECKING:
 
 _HINT = "understood are 'json', fields such as {{.ID}} or {{.State.Status}}, and {{json .Field}}"
 _FUNCTIONS = {
-    "json": lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
+    "json": lambda value: compact_json(value),
     "upper": lambda value: go_text(value).upper(),
     "lower": lambda value: go_text(value).lower(),
     "": lambda value: go_text(value),
 }
 
 
-def compact_json(value: Any) -> str:
-    """JSON as Go writes it with the keys of a Docker row: sorted, without blanks."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+def compact_json(value: Any, sort_keys: bool = False) -> str:
+    """JSON as Go writes it, without blanks; with `sort_keys` as it writes a map."""
+    import json
+
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=sort_keys)
 
 
 def show(
@@ -52,7 +52,7 @@ def show(
 def rows(format: str, items: Sequence[dict[str, Any]], headers: dict[str, str]) -> str:
     """One line for each item; `headers` are the fields that exist and the column titles of a `table` format."""
     if format == "json":
-        return "".join(compact_json(item) + "\n" for item in items)
+        return "".join(compact_json(item, sort_keys=True) + "\n" for item in items)
     is_table = format.startswith("table ")
     parts = parse(format.removeprefix("table ") if is_table else format)
     _check_fields(parts, headers)
@@ -66,7 +66,7 @@ def rows(format: str, items: Sequence[dict[str, Any]], headers: dict[str, str]) 
 def one(format: str, value: Any) -> str:
     """The text for one object that is shown by itself (`version`, `info`, one of `inspect`)."""
     if format == "json":
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return compact_json(value)
     return render(parse(format), value)
 
 

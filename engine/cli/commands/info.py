@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from engine import containers, host
+from engine import host, views
 from engine.cli import formats, templates
 from engine.cli.commands.version import facts
 from engine.context import Context
@@ -48,7 +48,7 @@ def main(context: Context, format: str | None) -> None:
 
 def collect(context: Context) -> dict[str, Any]:
     """Docker's names for the facts that Docker has, too."""
-    states = [c["State"]["Status"] for c in containers.list_(context)]
+    states = [c["State"]["Status"] for c in views.list_(context)]
     own = facts()
     driver, warnings = _driver(context)
     try:

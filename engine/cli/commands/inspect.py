@@ -89,9 +89,9 @@ def _first(context: Context, name: str, kinds: Sequence[Finder]) -> Any:
 
 
 def _container(context: Context, name: str) -> Any:
-    from engine import containers
+    from engine import views
 
-    return containers.inspect(context, name)
+    return views.inspect(context, name)
 
 
 def _image(context: Context, name: str) -> Any:

@@ -35,12 +35,12 @@ def list_(context: Context, format: str | None, no_trunc: bool, quiet: bool) -> 
 
 def inspect(context: Context, name: str) -> dict[str, Any]:
     """Docker's inspect object, with the running containers that are on the network."""
-    from engine import containers
+    from engine import views
 
     known = networks(context)
     network = known.get(name)
     endpoints = []
-    for container in containers.list_(context):
+    for container in views.list_(context):
         settings = container["NetworkSettings"]["Networks"].get(network.name)
         if settings and container["State"]["Running"]:
             endpoint = Endpoint(

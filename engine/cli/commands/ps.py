@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine import containers
+from engine import views
 from engine.cli import formats, templates
 from engine.context import Context
 
@@ -32,7 +32,7 @@ HEADERS = {
 
 
 def main(context: Context, all: bool, format: str | None, last: int, latest: bool, no_trunc: bool, quiet: bool) -> None:
-    found = containers.list_(context)
+    found = views.list_(context)
     if latest:
         last = 1
     if last > 0:
