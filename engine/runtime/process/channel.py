@@ -29,7 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_LONGEST = 65536
+_LONGEST = 65536  # bytes of a message
+_LONGEST_TEXT = 2048  # characters of a fault's text: a name in it is the user's, who may give it any length
 _FD = struct.Struct("i")
 _FAULTS = {kind.__name__: kind for kind in (errors.RuntimeFault, errors.CommandNotFound, errors.CommandNotExecutable)}
 
@@ -56,7 +57,7 @@ class Channel:
 
     def send(self, type_: str, fd: int | None = None, **fields: Any) -> None:
         """Sends one message, with a copy of the descriptor `fd` (unix(7), SCM_RIGHTS)."""
-        data = lean.dumps({"type": type_, **fields})[:_LONGEST]
+        data = lean.dumps({"type": type_, **fields})
         rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(fd))]
         self._socket.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
 
@@ -77,9 +78,9 @@ class Channel:
             "fault",
             kind=kind,
             step=error.step,
-            message=error.message,
+            message=error.message[:_LONGEST_TEXT],
             errno=error.errno,
-            path=error.path,
+            path=error.path and error.path[:_LONGEST_TEXT],
             hint=error.hint,
         )
 
