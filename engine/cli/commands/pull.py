@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 
 from engine.context import Context
-from engine.errors import UsageError
+from engine.errors import NotFound, UsageError
 from engine.images.reference import Reference
+from engine.storage.images import ImageStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
+
+    from engine.storage.images import Image
 
 POLICIES = ("always", "missing", "never")
 
@@ -31,18 +34,29 @@ def _pull(context: Context, reference: Reference, platform: str | None, quiet: b
 
 
 def ensure(context: Context, name: str, policy: str, platform: str | None, quiet: bool) -> None:
-    """Makes sure that the image of `run NAME` is there, by `--pull`. NotFound is left to whoever uses the image."""
+    """Makes sure that the image of `run NAME` is there, by `--pull`. An unknown image is left to whoever uses it."""
     if policy not in POLICIES:
-        words = ", ".join(f'"{p}"' for p in POLICIES[:2])
-        raise UsageError(f"invalid pull option: '{policy}': must be one of {words} or \"never\"")
-    if policy == "never":
-        return
-    if policy == "missing":
-        from engine.storage.images import ImageStore
-
-        if ImageStore(context.paths).find(name):
+        raise UsageError(f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"')
+    if policy != "always":
+        image = ImageStore(context.paths).find(name)
+        mismatch = _mismatch(image, platform) if image and platform else None
+        if image and not mismatch:
+            return
+        if policy == "never":
+            if mismatch:
+                raise NotFound(f"image with reference {name} was found but {mismatch}")
             return
     reference = Reference.parse(name)
     if policy == "missing" and not quiet:
         print(f"Unable to find image '{reference.familiar()}' locally", file=sys.stderr, flush=True)
     _pull(context, reference, platform, quiet, sys.stderr)
+
+
+def _mismatch(image: Image, platform: str) -> str | None:
+    """Why the image is not one of the platform asked for, in Docker's words."""
+    from engine.oci.image import Platform
+
+    wanted, found = Platform.parse(platform), Platform.from_json(image.config, image.id)
+    if found in wanted.candidates():
+        return None
+    return f"its platform ({found}) does not match the specified platform ({wanted})"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from engine import containers
+from engine import config, containers
 from engine.attach import DETACH_KEYS, Streams, parse_detach_keys
+from engine.cli.commands.pull import ensure
 from engine.context import Context
 from engine.errors import UsageError
 from engine.host import require_container_host
@@ -45,17 +46,9 @@ def _options(context: Context, asked: dict[str, Any]) -> CreateOptions:
     if asked["network"] is None:
         del asked["network"]
     options = CreateOptions(**asked)
-    if policy != "missing" or not _is_there(context, options.image):
-        from engine.cli.commands.pull import ensure
-
-        ensure(context, options.image, policy, options.platform, quiet)
+    config.check_limits(options)
+    ensure(context, options.image, policy, options.platform, quiet)
     return options
-
-
-def _is_there(context: Context, image: str) -> bool:
-    from engine.storage.images import ImageStore
-
-    return ImageStore(context.paths).find(image) is not None
 
 
 def _streams(attach: list[str]) -> Streams:
