@@ -3,7 +3,7 @@
 Three layers, which between them have what layers can do to each other:
 
     base      a shell, the usual programs and the shared libraries they need; users; /tmp
-    python    an interpreter with as much of its library as `http.server` and `urllib.request` import
+    python    an interpreter with as much of its library as `http.server` and `urllib.request` import; `fetch URL`
     changes   one file removed (a whiteout), one directory emptied and refilled (an opaque one), one file replaced,
               and one more hard link to a file of the base layer
 
@@ -53,13 +53,27 @@ user:x:1000:
 nogroup:x:65534:
 """
 NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
-_TIME = "1970-01-01T00:00:00Z"
+# What curl(1) would be for; it waits for a server that is only just starting.
+FETCH = """\
+#!/usr/bin/python3
+import sys, time, urllib.error, urllib.request
+for attempt in range(100):
+    try:
+        with urllib.request.urlopen(sys.argv[1], timeout=10) as answer:
+            sys.stdout.buffer.write(answer.read())
+        break
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ConnectionRefusedError) or attempt == 99:
+            sys.exit(f"fetch: {error.reason}")
+        time.sleep(0.1)
+"""
+_TIME = "2024-01-01T00:00:00Z"
 
 # No ssl: it would bring 5 MB of libcrypto, and the standard library does without it.
 _PYTHON_PROBE = """\
 import sys
 sys.modules.update(dict.fromkeys(("ssl", "_ssl", "_hashlib")))
-import runpy, http.server, socket, urllib.request
+import argparse, contextlib, http.server, mimetypes, runpy, socket, urllib.request
 import ctypes, fcntl, json, resource, signal, struct, subprocess, threading, time
 import encodings.ascii, encodings.latin_1, encodings.idna, encodings.utf_8
 for module in list(sys.modules.values()):
@@ -109,9 +123,9 @@ class _Layer:
     def directory(self, name: str, mode: int = 0o755, owner: int = 0) -> None:
         self._add(name, tarfile.DIRTYPE, mode, owner)
 
-    def file(self, name: str, content: str) -> None:
+    def file(self, name: str, content: str, mode: int = 0o644) -> None:
         self.contents[name] = content.encode()
-        self._add(name, tarfile.REGTYPE, 0o644).size = len(self.contents[name])
+        self._add(name, tarfile.REGTYPE, mode).size = len(self.contents[name])
 
     def symlink(self, name: str, target: str) -> None:
         self._add(name, tarfile.SYMTYPE, 0o777).linkname = target
@@ -196,6 +210,9 @@ def _add_python(layer: _Layer) -> None:
     if interpreter != "/usr/bin/python3":
         layer.symlink("usr/bin/python3", interpreter)
     _add_with_libraries(layer, [interpreter, *files])
+    layer.directory("usr/local")
+    layer.directory("usr/local/bin")
+    layer.file("usr/local/bin/fetch", FETCH, 0o755)
 
 
 def _add_changes(layer: _Layer) -> None:
