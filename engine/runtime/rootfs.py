@@ -114,9 +114,9 @@ def mount_cgroup(m: Mount, root: int, cgroup: Cgroup | None) -> None:
 
     On a v2 host the tree itself: its root is the cgroup that the cgroup namespace was made in. On v1 and hybrid hosts what
     Docker shows: a tmpfs with one directory a hierarchy, bound from the container's own cgroup, and links for controllers
-    that share one.
+    that share one. Without a cgroup of its own the tmpfs stays empty.
     """
-    if cgroup is None or not cgroup.layout.v1:
+    if m.get("type") == "cgroup2" or (cgroup and not cgroup.layout.v1):
         mounts.mount_inside({**m, "type": "cgroup2", "source": "cgroup"}, root)
         return
     words = m.get("options", [])
@@ -124,11 +124,11 @@ def mount_cgroup(m: Mount, root: int, cgroup: Cgroup | None) -> None:
     mounts.mount_inside({**m, "type": "tmpfs", "source": "tmpfs", "options": options}, root)
     top = inside.open_in(root, m["destination"], linux.O_PATH | os.O_DIRECTORY)
     try:
-        for hierarchy in cgroup.layout.v1_roots:
+        for hierarchy in cgroup.layout.v1_roots if cgroup else ():
             name = os.path.basename(hierarchy)
             bind: Mount = {"destination": name, "type": "bind", "source": hierarchy + cgroup.path, "options": words}
             mounts.mount_inside(bind, top)
-        for controller, hierarchy in cgroup.layout.v1.items():
+        for controller, hierarchy in cgroup.layout.v1.items() if cgroup else ():
             name = os.path.basename(hierarchy)
             if controller != name and not controller.startswith("name="):
                 os.symlink(name, controller, dir_fd=top)

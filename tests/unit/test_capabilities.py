@@ -120,6 +120,18 @@ def test_a_fault_crosses_the_channel_whole() -> None:
     ours.close()
 
 
+def test_a_fault_arrives_though_something_was_left_unread() -> None:
+    """The kernel answers ECONNRESET first: unix(7) sockets closed with data in them."""
+    ours, theirs = channel.pair()
+    ours.send("network")
+    theirs.send_fault(RuntimeFault("mount", "cannot mount it", 1))
+    theirs.close()
+    message = ours.receive()
+    assert message is not None and message[0]["message"] == "cannot mount it"
+    assert ours.receive() is None
+    ours.close()
+
+
 def test_a_fault_of_any_length_arrives() -> None:
     ours, theirs = channel.pair()
     theirs.send_fault(CommandNotFound("exec", "\udcff" * 200_000, 2, "\U0001f40d" * 200_000))

@@ -64,12 +64,17 @@ class Channel:
     def receive(self) -> tuple[dict[str, Any], int] | None:
         """The next message and the descriptor that came with it, or -1. None at the end of file."""
         try:
-            data, rights, _, _ = self._socket.recvmsg(_LONGEST, _socket.CMSG_SPACE(_FD.size), _socket.MSG_CMSG_CLOEXEC)
+            data, rights = self._receive()
         except ConnectionResetError:
-            return None
+            # The peer closed its end with something of ours unread. The kernel says so once, and before it gives out what
+            # the peer had sent: perhaps the fault that tells why.
+            data, rights = self._receive()
         if not data:
             return None
         return lean.loads(data), _FD.unpack(rights[0][2])[0] if rights else -1
+
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        return self._socket.recvmsg(_LONGEST, _socket.CMSG_SPACE(_FD.size), _socket.MSG_CMSG_CLOEXEC)[:2]
 
     def send_fault(self, error: errors.RuntimeFault) -> None:
         """Tells why it ends here; `fault` makes the same error of it again."""

@@ -44,12 +44,12 @@ class InitProcess:
         self._channel = channel
 
     def start(self) -> None:
-        """Lets it execute its program; returns when execve(2) succeeded.
+        """Lets it execute its program; returns when execve(2) succeeded, or it was killed before: `wait` tells.
 
         Raises CommandNotFound, CommandNotExecutable or RuntimeFault; the process is reaped and everything closed then.
         """
         try:
-            self._channel.send("start")
+            self.tell("start")
             answer = self._channel.receive()
             if answer is not None:
                 raise channel.fault(answer[0])
