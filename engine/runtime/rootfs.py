@@ -124,18 +124,23 @@ def mount_cgroup(m: Mount, root: int, cgroup: Cgroup | None) -> None:
     mounts.mount_inside({**m, "type": "tmpfs", "source": "tmpfs", "options": options}, root)
     top = inside.open_in(root, m["destination"], linux.O_PATH | os.O_DIRECTORY)
     try:
-        for hierarchy in cgroup.layout.v1_roots if cgroup else ():
-            name = os.path.basename(hierarchy)
-            bind: Mount = {"destination": name, "type": "bind", "source": hierarchy + cgroup.path, "options": words}
-            mounts.mount_inside(bind, top)
-        for controller, hierarchy in cgroup.layout.v1.items() if cgroup else ():
-            name = os.path.basename(hierarchy)
-            if controller != name and not controller.startswith("name="):
-                os.symlink(name, controller, dir_fd=top)
+        if cgroup:
+            _bind_hierarchies(cgroup, words, top)
         if "ro" in words:
             linux.mount_setattr(top, "", linux.MOUNT_ATTR_RDONLY)
     finally:
         os.close(top)
+
+
+def _bind_hierarchies(cgroup: Cgroup, words: list[str], top: int) -> None:
+    for hierarchy in cgroup.layout.v1_roots:
+        name = os.path.basename(hierarchy)
+        bind: Mount = {"destination": name, "type": "bind", "source": hierarchy + cgroup.path, "options": words}
+        mounts.mount_inside(bind, top)
+    for controller, hierarchy in cgroup.layout.v1.items():
+        name = os.path.basename(hierarchy)
+        if controller != name and not controller.startswith("name="):
+            os.symlink(name, controller, dir_fd=top)
 
 
 # --- switching -----------------------------------------------------------------------------------------------------
