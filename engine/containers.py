@@ -45,6 +45,7 @@ def create(ctx: Context, options: CreateOptions) -> str:
     store = ImageStore(ctx.paths)
     with store.reading():
         image = store.resolve(options.image)
+        store.touch(image.id)
         driver = drivers.choose(ctx.paths, ctx.storage_driver)
         inspect = _inspect_object(ctx, options, container_id, image, driver.name)
         bundle.seccomp_choice(inspect["HostConfig"])

@@ -316,6 +316,9 @@ def _watch(ctx: Context, life: Life, process: launch.InitProcess, monitor: Monit
 
 def delete(ctx: Context, record: Record, volumes: bool) -> None:
     """Removes a container that does not run, and with `volumes` the anonymous ones that were made for it."""
+    from engine.storage.images import ImageStore
+
+    ImageStore(ctx.paths).touch(record.config["Image"])
     anonymous = [m["Name"] for m in record.config["Mounts"] if m["Type"] == "volume" and m.get("Anonymous")]
     records.remove(record)
     for name in anonymous if volumes else ():

@@ -8,7 +8,6 @@ pull finds there.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -17,8 +16,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.context import Context
-from engine.errors import Conflict
-from engine.files import FileLock, remove_file
 from engine.images.download import Sink, fetch_layer
 from engine.images.manifest import resolve
 from engine.images.progress import LayerProgress, Progress, Silent
@@ -26,9 +23,9 @@ from engine.images.reference import Reference
 from engine.images.registry import Registry
 from engine.images.transport import Interrupted
 from engine.oci.image import Descriptor, Platform
-from engine.paths import Paths
 from engine.storage.drivers import choose
 from engine.storage.images import Image, ImageStore
+from engine.storage.layers import layer_lock, sweep_downloads
 
 CONCURRENT_DOWNLOADS = 3
 # How long an interrupted pull waits for its threads to remove what they have begun.
@@ -73,48 +70,27 @@ def pull(
         # As Docker: with a digest the tag is not shown, and of an image that is there already no layer is.
         shown = reference.with_digest(reference.digest) if reference.digest else reference
         progress.start(shown)
-        if not (store.find(resolved.manifest.config.digest) and all(map(driver.has_layer, diff_ids))):
-            fetched = _Fetcher(ctx, registry, driver, progress).fetch(resolved.layers)
-            driver.prepare(diff_ids)
-            for layer in fetched:
-                layer.status("Pull complete")
+        with store.adding():
+            if not (store.find(resolved.manifest.config.digest) and all(map(driver.has_layer, diff_ids))):
+                fetched = _Fetcher(ctx, registry, driver, progress).fetch(resolved.layers)
+                driver.prepare(diff_ids)
+                for layer in fetched:
+                    layer.status("Pull complete")
+            before = store.find(reference.canonical())
+            image = store.put(
+                resolved.manifest_bytes,
+                resolved.config_bytes,
+                tag=None if reference.digest else reference.canonical(),
+                repo_digest=reference.with_digest(resolved.digest).canonical(),
+                size=sum(map(driver.layer_size, diff_ids)),
+            )
     finally:
         progress.close()
         registry.close()
-    before = store.find(reference.canonical())
-    image = store.put(
-        resolved.manifest_bytes,
-        resolved.config_bytes,
-        tag=None if reference.digest else reference.canonical(),
-        repo_digest=reference.with_digest(resolved.digest).canonical(),
-        size=sum(map(driver.layer_size, diff_ids)),
-    )
     known = before is not None and before.id == image.id
     status = f"{'Image is up to date' if known else 'Downloaded newer image'} for {shown.familiar()}"
     progress.finish(resolved.digest, status)
     return PulledImage(reference, image, resolved.digest, status)
-
-
-def layer_lock(paths: Paths, hex_id: str, wait: bool = True) -> FileLock:
-    """Who writes a layer into the store holds this. `hex_id` is the DiffID without its `sha256:`.
-
-    256 locks serve all layers: lock files stay for ever, and two layers that share one only wait for each other.
-    """
-    return FileLock(paths.lock(f"layer-{hex_id[:2]}"), wait=wait)
-
-
-def sweep_downloads(paths: Paths) -> None:
-    """Removes what killed pulls left behind: half-made layers whose lock nobody holds."""
-    try:
-        leftovers = os.listdir(paths.downloads)
-    except FileNotFoundError:
-        return
-    for name in leftovers:
-        try:
-            with layer_lock(paths, name, wait=False):
-                remove_file(f"{paths.downloads}/{name}")
-        except Conflict:
-            continue
 
 
 @dataclass(frozen=True, slots=True)

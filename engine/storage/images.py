@@ -96,6 +96,14 @@ class Image:
     def short_id(self) -> str:
         return self.id[7:19]
 
+    @property
+    def last_used(self) -> float:
+        """When it was pulled last, or a container of it made or removed: the record's mtime, seconds since the epoch."""
+        try:
+            return os.stat(self._store.paths.image(self.id)).st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def __repr__(self) -> str:
         return f"Image({self.id!r})"
 
@@ -154,6 +162,17 @@ class ImageStore:
             files.make_dirs(directory, 0o711)
         return files.FileLock(self.paths.lock("images"))
 
+    def adding(self) -> files.FileLock:
+        """A shared lock of whoever adds layers: held from the first of them until `put` has named their image.
+
+        While anybody holds it, no layer counts as an orphan (`engine.storage.orphans`). It comes before all other locks.
+        """
+        return files.FileLock(self.paths.lock("adding"), shared=True)
+
+    def nobody_adding(self) -> files.FileLock:
+        """The exclusive side of `adding`. Conflict where somebody adds layers now: a pull may take hours."""
+        return files.FileLock(self.paths.lock("adding"), wait=False)
+
     def drivers(self) -> Sequence[LayerDriver]:
         """Whatever driver may have stored a layer here."""
         if self._chosen is None:
@@ -209,6 +228,14 @@ class ImageStore:
         for file in _listdir(self.paths.images):
             if file.endswith(suffix) and is_hex_id(file[: -len(suffix)]):
                 yield f"sha256:{file[: -len(suffix)]}"
+
+    def touch(self, image_id: str) -> None:
+        """Notes that the image is used now (`Image.last_used`): one system call, as every `run` makes it."""
+        try:
+            os.utime(self.paths.image(image_id))
+        except OSError:
+            # removed, or a file system that is read-only: no reason not to use it
+            pass
 
     # --- adding ----------------------------------------------------------------------------------------------------
 

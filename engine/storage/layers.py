@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from engine.errors import IntegrityError
-from engine.files import make_dirs, remove_file, store_error, sync_dir
+from engine.errors import Conflict, IntegrityError
+from engine.files import FileLock, make_dirs, remove_file, store_error, sync_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,40 @@ def chain_ids(diff_ids: list[str]) -> list[str]:
 def chain_id(diff_ids: list[str]) -> str:
     """The chain ID of the whole stack, lowest layer first. An image without layers has that of nothing: sha256("")."""
     return chain_ids(diff_ids)[-1] if diff_ids else "sha256:" + _sha256().hexdigest()
+
+
+def layer_lock(paths: Paths, hex_id: str, wait: bool = True) -> FileLock:
+    """Who writes a layer into the store holds this. `hex_id` is the DiffID without its `sha256:`.
+
+    256 locks serve all layers: lock files stay for ever, and two layers that share one only wait for each other.
+    """
+    return FileLock(paths.lock(f"layer-{hex_id[:2]}"), wait=wait)
+
+
+def sweep_downloads(paths: Paths) -> None:
+    """Removes what killed pulls left behind: half-made layers whose lock nobody holds."""
+    for name in leftover_downloads(paths):
+        try:
+            with layer_lock(paths, name, wait=False):
+                remove_file(f"{paths.downloads}/{name}")
+        except Conflict:
+            continue
+
+
+def leftover_downloads(paths: Paths) -> list[str]:
+    """The names in `downloads/` that nobody is writing: their layer's lock is free."""
+    try:
+        names = sorted(os.listdir(paths.downloads))
+    except FileNotFoundError:
+        return []
+    left = []
+    for name in names:
+        try:
+            with layer_lock(paths, name, wait=False):
+                left.append(name)
+        except Conflict:
+            continue
+    return left
 
 
 class LayerSink:
