@@ -10,35 +10,19 @@ layers side by side use all cores.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterator
-from typing import IO, Protocol, cast
+from collections.abc import Callable
+from typing import Protocol
 
 import requests
-import zstandard
-from isal import igzip_lib
 
 from engine.errors import IntegrityError, LayerError, RegistryError, RegistryUnreachable
+from engine.images.compression import CHUNK, MAX_EXPANDED, MAX_RATIO, decompressed
 from engine.images.registry import Registry
 from engine.images.transport import READ_ERRORS, Interrupted, origin, unreachable
 from engine.oci.image import Descriptor
 
-CHUNK = 256 << 10
-EXPANDED_CHUNK = 1 << 20
 # Attempts without one new byte in between; a connection that brings some is as good as new.
 MAX_FRUITLESS = 5
-# A layer may expand to this many bytes, or to this many times its compressed size (CVE-2017-14992: bombs).
-MAX_EXPANDED = 16 << 30
-MAX_RATIO = 100
-# zstd's window is the memory that decoding takes: what `zstd --long=27` needs, and its own default limit.
-MAX_WINDOW = 128 << 20
-
-# isal's type stubs call this class an instance.
-_GzipError = cast(type[Exception], igzip_lib.error)
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-# Skippable frames (zstd format 3.1.2), which zstd:chunked and other formats put first.
-_ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 
 
 class Sink(Protocol):
@@ -57,7 +41,7 @@ def fetch_layer(registry: Registry, layer: Descriptor, sink: Sink, on_bytes: Cal
     limit = max(MAX_EXPANDED, MAX_RATIO * layer.size)
     total = 0
     with BlobStream(registry, layer, on_bytes) as stream:
-        for chunk in decompressed(stream, layer.short_id):
+        for chunk in decompressed(stream, f"layer {layer.short_id}"):
             total += len(chunk)
             if total > limit:
                 raise LayerError(f"layer {layer.short_id} expands to more than {limit} bytes from {layer.size}")
@@ -194,83 +178,3 @@ class BlobStream:
 def _encoding_hint(response: requests.Response | None) -> str | None:
     encoding = response.headers.get("Content-Encoding", "") if response is not None else ""
     return f"the registry or a proxy encoded it on the way (Content-Encoding: {encoding})" if encoding else None
-
-
-def decompressed(stream: BlobStream, name: str) -> Iterator[bytes]:
-    """The tar in the blob, in chunks of bounded size. The first bytes tell the compression, as in containerd."""
-    head = stream.read()
-    while head and len(head) < 4:
-        more = stream.read()
-        if not more:
-            break
-        head += more
-    if head.startswith(_GZIP_MAGIC):
-        yield from _gunzip(head, stream, name)
-    elif head.startswith(_ZSTD_MAGIC) or _ZSTD_SKIPPABLE.match(head):
-        yield from _unzstd(head, stream, name)
-    else:
-        while head:
-            yield head
-            head = stream.read()
-
-
-def _gunzip(data: bytes, stream: BlobStream, name: str) -> Iterator[bytes]:
-    """Any number of gzip members (RFC 1952 2.2); zero bytes after the last one are padding."""
-    member = _member()
-    while True:
-        try:
-            out = member.decompress(data, EXPANDED_CHUNK)
-        except _GzipError as e:
-            raise LayerError(f"layer {name} is damaged: {e}") from e
-        if out:
-            yield out
-        data = b""
-        if member.eof:
-            data = member.unused_data.lstrip(b"\0") or _first_beyond_zeros(stream)
-            if not data:
-                return
-            member = _member()
-        elif member.needs_input:
-            data = stream.read()
-            if not data:
-                raise LayerError(f"layer {name} is damaged: its gzip stream is cut off")
-
-
-def _member() -> igzip_lib.IgzipDecompressor:
-    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-
-
-def _first_beyond_zeros(stream: BlobStream) -> bytes:
-    while data := stream.read():
-        if data := data.lstrip(b"\0"):
-            return data
-    return b""
-
-
-def _unzstd(head: bytes, stream: BlobStream, name: str) -> Iterator[bytes]:
-    """Any number of zstd frames, skippable ones among them (RFC 8878)."""
-    source = _Prefixed(head, stream)
-    decoder = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    reader = decoder.stream_reader(cast(IO[bytes], source), read_size=CHUNK, read_across_frames=True)
-    while True:
-        try:
-            chunk = reader.read(EXPANDED_CHUNK)
-        except zstandard.ZstdError as e:
-            raise LayerError(f"layer {name} is damaged: {e}") from e
-        if not chunk:
-            return
-        yield chunk
-
-
-class _Prefixed:
-    """A stream with the bytes put back that were read to look at them."""
-
-    def __init__(self, head: bytes, stream: BlobStream) -> None:
-        self._head = head
-        self._stream = stream
-
-    def read(self, size: int) -> bytes:
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
-        return self._stream.read(size)

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from engine.errors import IntegrityError, LayerError, MiniError, RegistryError, RegistryUnreachable
-from engine.images import download
+from engine.images import compression, download
 from engine.images.download import BlobStream, fetch_layer
 from engine.images.reference import Reference
 from engine.images.registry import Registry
@@ -227,7 +227,7 @@ def test_a_bomb_is_stopped_while_it_expands(bench: Bench, compress: object, monk
         def write(self, chunk: bytes | bytearray | memoryview) -> None:
             nonlocal written
             written += len(chunk)
-            assert len(chunk) <= download.EXPANDED_CHUNK
+            assert len(chunk) <= compression.EXPANDED_CHUNK
             super().write(chunk)
 
     layer = bench.descriptor(members(bomb) if compress is members else frames(bomb))
