@@ -4,9 +4,10 @@ ROOT/                        data root: `var/` of a checkout, /var/lib/mini inst
 ├─ blobs/sha256/HEX          manifests and configs, verbatim, by digest
 ├─ images/HEX.json           one record an image, by image ID (the config's digest)
 ├─ tags/NAME                 one file a reference (percent-quoted), holding the image ID it points to
-├─ layers/sha256/HEX.tar     a layer's verbatim uncompressed tar; HEX is its DiffID and its sha256      (driver erofs)
+├─ layers/sha256/HEX.tar     a layer's verbatim uncompressed tar; HEX is its DiffID and its sha256
 ├─ indexes/sha256/HEX.erofs  the merged index over an image's layers; HEX is the chain ID               (driver erofs)
-├─ trees/sha256/HEX/         a layer unpacked                                                       (driver directory)
+├─ trees/sha256/HEX/         a layer unpacked; HEX is the chain ID of the layers up to it           (driver directory)
+├─ driver                    the storage driver that the data root was first used with
 ├─ containers/ID/            config.json state.json container.log hosts hostname resolv.conf upper/ work/ rootfs/
 ├─ names/NAME                a container's name, reserved; holds its ID
 ├─ volumes/NAME/             volume.json and _data/
@@ -97,8 +98,12 @@ class Paths:
     def trees(self) -> str:
         return f"{self.root}/trees/sha256"
 
-    def tree(self, diff_id: str) -> str:
-        return f"{self.trees}/{_hex(diff_id)}"
+    def tree(self, chain_id: str) -> str:
+        return f"{self.trees}/{_hex(chain_id)}"
+
+    @property
+    def driver(self) -> str:
+        return f"{self.root}/driver"
 
     def image_mount(self, chain_id: str) -> str:
         return f"{self.run}/images/{_hex(chain_id)}"

@@ -254,28 +254,28 @@ def choose(paths: Paths, name: str | None) -> Driver:
 
     Raises UsageError for an unknown name.
     """
-    chosen = name or _recorded(paths) or _best()
+    chosen = name or _recorded(paths) or _best(paths)
     try:
         return DRIVERS[chosen](paths)
     except KeyError:
         raise UsageError(f"no such storage driver: {chosen}", f"the drivers are {' and '.join(DRIVERS)}") from None
 
 
-def _best() -> str:
-    """`erofs`, unless this is a host where containers would run and its kernel cannot mount EROFS from plain files.
+def _best(paths: Paths) -> str:
+    """`erofs`, unless this is a host where containers would run and its kernel cannot mount EROFS from this data root.
 
     Storing and indexing need no kernel at all, so that an unprivileged user or another system can pull.
     """
     if not (host.is_linux() and host.is_root()):
         return "erofs"
-    modules = f"/lib/modules/{os.uname().release}/kernel/fs/erofs"
-    known = host.has_filesystem("erofs") or os.path.isdir(modules)
-    return "erofs" if known and host.kernel_version() >= (6, 12) else "directory"
+    from engine.storage.erofs.probe import can_mount
+
+    return "erofs" if can_mount(paths) else "directory"
 
 
 def _recorded(paths: Paths) -> str:
     try:
-        with open(f"{paths.root}/driver") as file:
+        with open(paths.driver) as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -284,7 +284,7 @@ def _recorded(paths: Paths) -> str:
 def _record(paths: Paths, name: str) -> None:
     """Notes the driver that a data root was first used with: a new kernel is no reason to derive everything again."""
     if not _recorded(paths):
-        write_atomic(f"{paths.root}/driver", name.encode() + b"\n")
+        write_atomic(paths.driver, name.encode() + b"\n")
 
 
 def _escape(path: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine import linux
 from engine.errors import IntegrityError, LayerError, StoreError, UsageError
 from engine.paths import Paths
 from engine.storage.drivers import DirectoryDriver, Driver, ErofsDriver, choose
@@ -361,8 +362,22 @@ def test_a_killed_unpacking_is_swept_up(paths: Paths) -> None:
     assert not [name for name in os.listdir(paths.trees) if name.endswith(".new")]
 
 
+def test_where_an_index_cannot_be_mounted_directories_are_the_choice(tmp_path: Path) -> None:
+    """tmpfs does not read through the page cache, as EROFS needs it of the file system that has the index."""
+    place = tmp_path / "tmpfs"
+    place.mkdir()
+    linux.mount("tmpfs", str(place), "tmpfs")
+    try:
+        driver = choose(Paths(str(place / "store")), None)
+        assert driver.name == "directory"
+        assert set(show(driver, archive(file("x")))) == {b".", b"x"}
+    finally:
+        linux.umount2(str(place))
+
+
 def test_a_data_root_keeps_its_driver(paths: Paths) -> None:
     assert choose(paths, None).name == "erofs"
+    assert os.listdir(paths.indexes) == []
     first = choose(paths, "directory")
     first.prepare(layers.store(first, [archive()]))
     assert choose(paths, None).name == "directory"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from typing import Any
 
@@ -112,7 +111,7 @@ class Image:
                 entries = self.directory(inode)
                 names = [name for name, _, _ in entries]
                 assert names == sorted(names) and len(set(names)) == len(names), "the kernel searches by halving"
-                links = dict((name, to) for name, to, _ in entries)
+                links = {name: to for name, to, _ in entries}
                 assert (links[b"."], links[b".."]) == (nid, parent)
                 children = [(to, nid, name) for name, to, _ in entries if name not in (b".", b"..")]
                 assert inode["nlink"] == 2 + sum(k == 2 for n, _, k in entries if n not in (b".", b".."))
