@@ -21,6 +21,7 @@ from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from engine.context import Context
@@ -57,8 +58,9 @@ def create(ctx: Context, options: CreateOptions) -> str:
         try:
             with records.using_volumes(ctx.paths, shared=True):
                 inspect["Mounts"] = _mount_points(ctx, options, image)
-                _create_record(ctx, record, named=bool(options.name))
-            driver.create_root(container_id, image.diff_ids)
+                _create_record(
+                    ctx, record, bool(options.name), lambda: driver.create_root(container_id, image.diff_ids)
+                )
         except BaseException:
             lifecycle.delete(ctx, record, volumes=True)
             if options.cidfile:
@@ -89,13 +91,13 @@ def _inspect_object(
     }
 
 
-def _create_record(ctx: Context, record: Record, named: bool) -> None:
+def _create_record(ctx: Context, record: Record, named: bool, fill: Callable[[], object]) -> None:
     """With the name given, or with a generated one that is free."""
     while True:
         if not named:
             record.config["Name"] = f"/{names.generate()}"
         try:
-            return records.create(ctx.paths, record)
+            return records.create(ctx.paths, record, fill)
         except Conflict:
             if named:
                 raise

@@ -20,6 +20,7 @@ from engine.paths import Paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 RUNNING = ("running", "paused", "restarting")
@@ -124,17 +125,24 @@ def is_alive(state: dict[str, Any], key: str) -> bool:
     return bool(pid and started and process_start(pid) == started and state.get("BootId") == host.boot_id())
 
 
-def create(paths: Paths, record: Record) -> None:
-    """Makes the container exist: its directory, config and state, then its name. Conflict where the name is taken."""
+def create(paths: Paths, record: Record, fill: Callable[[], object] | None = None) -> None:
+    """Makes the container exist: its directory, config and state, then its name. Conflict where the name is taken.
+
+    `fill` makes what else belongs into the directory, before the name does: what has a name is whole.
+    """
     files.make_dirs(paths.containers, 0o700)
     files.make_dirs(paths.names, 0o700)
-    os.mkdir(record.directory, 0o710)
     try:
+        os.mkdir(record.directory, 0o710)
         record.save_config()
         record.save_state(new_state())
+        if fill:
+            fill()
         _reserve(paths, record)
-    except BaseException:
+    except BaseException as e:
         files.remove_tree(record.directory)
+        if isinstance(e, OSError):
+            raise files.store_error(e, "create the container", record.directory) from e
         raise
 
 
