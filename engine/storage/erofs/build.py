@@ -20,6 +20,7 @@ def build_index(paths: Paths, diff_ids: list[str]) -> None:
     Deterministic: the UUID is the chain ID's first half, the tag of each device its DiffID. The caller holds the lock.
     Raises LayerError, StoreError; nothing is left then.
     """
+    _sweep(paths)
     tree = Tree()
     devices = []
     for diff_id in diff_ids:
@@ -30,12 +31,19 @@ def build_index(paths: Paths, diff_ids: list[str]) -> None:
     write_index(tree, devices, paths.index(chain), bytes.fromhex(chain.removeprefix("sha256:"))[:16])
 
 
+def _sweep(paths: Paths) -> None:
+    """Removes what a mini that was killed left half-written."""
+    if os.path.isdir(paths.indexes):
+        for name in os.listdir(paths.indexes):
+            if name.endswith(".tmp"):
+                remove_file(f"{paths.indexes}/{name}")
+
+
 def write_index(tree: Tree, devices: list[Device], final: str, uuid: bytes) -> None:
     """Writes the tree as an EROFS image at `final`, in one step. Raises LayerError, StoreError."""
     temporary = f"{final}.tmp"
     try:
         make_dirs(os.path.dirname(final), 0o700)
-        remove_file(temporary)  # of a mini that was killed
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             Writer(tree.root, devices, uuid).write(temporary)
