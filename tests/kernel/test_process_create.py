@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import signal
 import struct
 from collections.abc import Callable, Iterator
@@ -437,12 +438,32 @@ def test_nothing_runs_before_start(box: Box) -> None:
     process.close()
 
 
-def test_it_ends_with_its_parent(box: Box) -> None:
-    """An init that waits for `start` from a parent that died must not wait for ever."""
-    process = box.create("sleep", "60")
-    process._channel.close()
-    assert os.waitstatus_to_exitcode(process.wait()) == 1
-    process.close()
+@pytest.mark.parametrize("moment", ["while it mounts", "while it waits"])
+def test_it_ends_with_its_parent(box: Box, moment: str) -> None:
+    """SIGKILL to whoever makes a container, before the program runs: nothing of it is left running."""
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+
+        def network(pid: int) -> None:
+            if moment == "while it mounts":
+                os.write(writer, str(pid).encode())
+                signal.pause()
+
+        try:
+            process = box.create("sleep", "60", network=network)
+            os.write(writer, str(process.pid).encode())
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb", buffering=0) as file:
+        pidfd = os.pidfd_open(int(file.read(16)))
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    ended, _, _ = select.select([pidfd], [], [], 20)
+    os.close(pidfd)
+    assert ended
 
 
 def test_exit_and_signal(box: Box) -> None:

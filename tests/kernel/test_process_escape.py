@@ -133,6 +133,36 @@ def test_the_interpreter_as_entrypoint(
     assert interpreter.is_unchanged() == (mode == "protect")
 
 
+DENY_OPEN_TREE = f"""if True:
+    import os, struct, sys
+    sys.path.insert(0, {requirements.CHECKOUT!r})
+    from engine import linux
+    lines = (0x20, 0, 0, 0), (0x15, 0, 1, 428), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000)
+    linux.seccomp_set_filter(b"".join(struct.pack("HBBI", *line) for line in lines))
+    os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("kernel", ["with mount_setattr", "before Linux 5.12"])
+def test_executing_again(interpreter: Interpreter, kernel: str) -> None:
+    """It finds its library, its arguments and its environment again, and does it once."""
+    script = (
+        f"import sys; sys.path.insert(0, {requirements.CHECKOUT!r})\n"
+        "from engine.runtime.process import protect\n"
+        "protect.ensure_protected(sys.orig_argv)\n"
+        "import json, os\n"
+        "print(protect.is_protected(), sys.executable, sys.argv[1:], sys.flags.isolated, os.environ['KEPT'],\n"
+        "    [name for name in os.environ if 'MINI' in name], os.readlink('/proc/self/exe'))\n"
+    )
+    command = [interpreter.path, "-I", "-c", script, "a", "b c"]
+    if kernel != "with mount_setattr":
+        command = [sys.executable, "-c", DENY_OPEN_TREE, *command]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "KEPT": "yes"}, timeout=60)
+    expected = f"True {interpreter.path} ['a', 'b c'] 1 yes []"
+    assert result.stdout.startswith(expected), result.stderr
+    assert ("/memfd:" in result.stdout) == (kernel == "before Linux 5.12")
+
+
 # Run as the container's first process: waits for whoever joins, and tries everything that /proc shows of it.
 LIE_IN_WAIT = """if True:
     import errno, os, time
