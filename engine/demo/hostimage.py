@@ -5,7 +5,7 @@ Three layers, which between them have what layers can do to each other:
     base      a shell, the usual programs and the shared libraries they need; users; /tmp
     python    an interpreter with as much of its library as `http.server` and `urllib.request` import; `fetch URL`
     changes   one file removed (a whiteout), one directory emptied and refilled (an opaque one), one file replaced,
-              and one more hard link to a file of the base layer
+              one given a second name (a hard link)
 
 The tars depend on nothing but the host's files: the same host gives the same digests.
 """
@@ -52,6 +52,7 @@ staff:x:50:user
 user:x:1000:
 nogroup:x:65534:
 """
+MOTD = "an image made from this host's own files\n"
 NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
 # What curl(1) would be for; it waits for a server that is only just starting.
 FETCH = """\
@@ -192,7 +193,7 @@ def _add_base(layer: _Layer) -> None:
     layer.file("etc/passwd", PASSWD)
     layer.file("etc/group", GROUP)
     layer.file("etc/nsswitch.conf", NSSWITCH)
-    layer.file("etc/motd", "an image made from this host's own files\n")
+    layer.file("etc/motd", MOTD)
     layer.file("opt/removed", "a later layer removes this\n")
     layer.file("opt/replaced", "the base layer's\n")
     layer.file("srv/site/old.html", "a later layer empties this directory\n")
@@ -218,6 +219,8 @@ def _add_python(layer: _Layer) -> None:
 def _add_changes(layer: _Layer) -> None:
     layer.file("opt/.wh.removed", "")
     layer.file("opt/replaced", "the top layer's\n")
+    # With the file itself, as builders write it: Docker's overlay2 driver finds no link's target in a layer below.
+    layer.file("etc/motd", MOTD)
     layer.hardlink("opt/motd", "etc/motd")
     layer.file("srv/site/.wh..wh..opq", "")
     layer.file("srv/site/new.html", "only this is left\n")

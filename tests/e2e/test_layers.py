@@ -75,6 +75,13 @@ def test_whiteouts_opaque_directories_and_hard_links(driven: Mini, host_image: I
     assert modes == ["1777 root", "700 root", "755 user", "755 root"]
 
 
+def test_a_hard_link_to_a_file_of_a_layer_below(driven: Mini, images: Images) -> None:
+    script = "cat /opt/nsswitch.conf; stat -c '%h %i' /etc/nsswitch.conf /opt/nsswitch.conf"
+    *lines, one, two = driven.run("run", "--rm", images.linked_name, "sh", "-c", script).lines
+    assert lines == ["passwd: files", "group: files", "hosts: files dns"]
+    assert one == two and one.startswith("2 ")
+
+
 @pytest.mark.requires("erofs")
 def test_both_drivers_give_the_same_tree(images: Images, image: Image) -> None:
     trees = []

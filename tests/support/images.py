@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import platform
 import socket
 import subprocess
+import tarfile
 import tempfile
 import time
 from typing import Any, NamedTuple, Protocol
@@ -73,7 +75,11 @@ class Image(NamedTuple):
 
 
 class Images:
-    """What is pushed: `host` always; `alpine` and `busybox` where ../shared/images is, and an index over platforms."""
+    """What is pushed: `host` always; `alpine` and `busybox` where ../shared/images is.
+
+    And by name only: an index over platforms, and `host` with a hard link to a file of a layer below, which Docker's
+    overlay2 driver cannot pull.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -82,6 +88,9 @@ class Images:
         with tempfile.TemporaryDirectory() as directory:
             host = hostimage.build(directory)
             pushed = self._push("host", "latest", list(host.layers), host.config["config"])
+            linked: list[Any] = [*host.layers, _link("opt/nsswitch.conf", "etc/nsswitch.conf")]
+            push_image(registry.url, "library/host", "linked", linked, host.config["config"])
+        self.linked_name = "host:linked"
         self.index_name = "host:multi"
         absent = {"descriptor": pushed["descriptor"]}
         this = "linux/" + architecture()[0]
@@ -106,6 +115,16 @@ class Images:
         pushed = push_image(self.registry.url, f"library/{name}", tag, layers, config, media=media)
         self._images[name] = Image(f"{name}:{tag}", pushed["manifest_digest"])
         return pushed
+
+
+def _link(name: str, target: str) -> bytes:
+    """A layer with a hard link alone, to a file of a layer below."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as layer:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = tarfile.LNKTYPE, target
+        layer.addfile(entry)
+    return tar.getvalue()
 
 
 def _unpacked(name: str) -> bytes:

@@ -1,0 +1,46 @@
+"""Both engines, with the same images from the same registry under the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.docker import Docker
+from tests.support.images import Images
+from tests.support.runner import Mini
+
+
+class Both:
+    """`names` maps host, alpine, busybox to the reference that both engines have pulled."""
+
+    def __init__(self, docker: Docker, mini: Mini, names: dict[str, str]) -> None:
+        self.docker = docker
+        self.mini = mini
+        self.names = names
+
+
+@pytest.fixture(scope="session")
+def engines(images: Images) -> Iterator[Both]:
+    docker = Docker()
+    mini = Mini()
+    try:
+        names = {}
+        for key in ("host", "alpine", "busybox"):
+            if image := images.get(key):
+                names[key] = f"{images.registry.address}/library/{image.name}"
+                docker.run("pull", "-q", names[key])
+                mini.run("pull", "-q", names[key])
+        yield Both(docker, mini, names)
+    finally:
+        docker.close()
+        mini.close()
+
+
+@pytest.fixture
+def both(engines: Both) -> Iterator[Both]:
+    """Nothing runs in either."""
+    yield engines
+    engines.docker.remove_containers()
+    engines.mini.remove_containers()
+    engines.mini.remove_volumes()

@@ -1,0 +1,184 @@
+"""The same `run` through both engines: exit code, output, and what the process finds around itself."""
+
+from __future__ import annotations
+
+import difflib
+import pprint
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from tests.compare.conftest import Both
+from tests.support.runner import Result
+
+pytestmark = pytest.mark.requires("linux", "root", "netns", "docker", "iproute2")
+
+Reduce = Callable[[str], object]
+
+
+def plain(text: str) -> object:
+    """IDs and addresses, which differ from one container to the next, by what they are."""
+    text = re.sub(r"\b[0-9a-f]{64}\b", "<ID>", text)
+    text = re.sub(r"\b[0-9a-f]{12}\b", "<id>", text)
+    text = re.sub(r"\b10\.21[34]\.\d+\.(\d+)\b", lambda m: "<gateway>" if m[1] == "1" else "<address>", text)
+    return re.sub(r"/mini-test-[a-z0-9-]+", "<parent>", text).split("\n")
+
+
+def unordered(text: str) -> object:
+    return sorted(text.split("\n"))
+
+
+def mounts(text: str) -> object:
+    """proc_pid_mountinfo(5), by target: type, options of the mount, options of the file system. Later mounts last.
+
+    Left out, with the reason: IDs and device numbers (the kernel's); the source and root of what each engine keeps in a
+    place of its own; overlay's directories (the storage drivers differ, that is the point of mini); the options of the
+    host's file system under a bind mount (the same disk).
+    """
+    seen = []
+    for line in text.splitlines():
+        left, right = line.split(" - ")
+        target, options = left.split()[4:6]
+        kind, _, settings = right.split(" ", 2)
+        shown = settings.split(",") if kind not in ("overlay", "ext4", "xfs", "btrfs") else []
+        seen.append((target, kind, sorted(options.split(",")), sorted(shown)))
+    return sorted(seen)
+
+
+def status(text: str) -> object:
+    """proc_pid_status(5): what an engine decides. Filters: how many make the same policy is its own business."""
+    names = "Umask Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp SigBlk SigIgn SigCgt".split()
+    fields = dict(re.findall(r"^(\w+):\s*(.*)$", text, re.MULTILINE))
+    return {name: fields[name] for name in names}
+
+
+def interfaces(text: str) -> object:
+    """`ip -o addr` without indexes, MAC addresses and IPv6 addresses, which are derived from those."""
+    lines = [re.sub(r"^\d+: |@if\d+", "", line) for line in text.split("\n") if "inet6 fe80" not in line]
+    return [plain(line) for line in lines]
+
+
+def failure(text: str) -> object:
+    """For cases that end in a message of the engine's own."""
+    return bool(text)
+
+
+class Case(NamedTuple):
+    """`run --rm OPTIONS IMAGE COMMAND` with `input` on stdin (through `-i` in the options)."""
+
+    name: str
+    options: list[str]
+    command: list[str]
+    reduce: Reduce = plain
+    input: str | None = None
+    images: tuple[str, ...] = ("host", "alpine")
+
+
+def _sh(script: str) -> list[str]:
+    return ["sh", "-c", script]
+
+
+_CAT_LIMITS = _sh("cat /proc/self/limits; cat /proc/self/oom_score_adj")
+_CGROUP_FILES = _sh(
+    "cd /sys/fs/cgroup && cat memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes memory/memory.swappiness"
+    " cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us cpu/cpu.shares pids/pids.max cpuset/cpuset.cpus 2>/dev/null;"
+    " sort devices/devices.list"
+)
+_MOUNTS = ["cat", "/proc/self/mountinfo"]
+_STATUS = ["cat", "/proc/self/status"]
+_SYSCTL = _sh("cd /proc/sys/net/ipv4; cat ip_unprivileged_port_start ping_group_range ip_forward")
+
+CASES = [
+    Case("exit code 0", [], ["true"]),
+    Case("exit code 3", [], _sh("exit 3")),
+    Case("killed child", [], _sh("sh -c 'kill -9 $$'; exit $?")),
+    Case("streams", [], _sh("echo out; echo err >&2; exit 1")),
+    Case("stdin", ["-i"], ["cat"], input="some\nlines without an end"),
+    Case("stdin is closed", [], ["cat"], input="not for it"),
+    Case("terminal alone", ["-t"], _sh("tty; stty -a; env | sort"), images=("host",)),
+    Case("environment", [], ["env"]),
+    Case("environment of a user", ["-u", "1234", "-e", "A=b c", "-e", "EMPTY=", "-e", "NOT_SET"], ["env"]),
+    Case("environment overridden", ["-e", "PATH=/bin", "-e", "HOME=/x", "-e", "HOSTNAME=y"], ["/bin/env"]),
+    Case("home of nobody", ["-u", "nobody"], _sh("echo $HOME; id")),
+    Case("user by name", ["-u", "user"], ["id"], images=("host",)),
+    Case("user and group by name", ["-u", "user:staff"], ["id"], images=("host",)),
+    Case("user by number", ["-u", "1000"], ["id"], images=("host",)),
+    Case("user and group by number", ["-u", "1000:4321"], ["id"]),
+    Case("unknown number", ["-u", "4321"], ["id"]),
+    Case("workdir", ["-w", "/made/for/it"], _sh("pwd; ls -ld /made /made/for/it | cut -c 1-40")),
+    Case("hostname", ["--hostname", "box"], _sh("hostname; cat /etc/hostname /etc/hosts")),
+    Case("hostname with a domain", ["--hostname", "box.example.org"], _sh("hostname; cat /etc/hostname /etc/hosts")),
+    Case("hostname by default", [], _sh("hostname; cat /etc/hostname; cat /etc/hosts")),
+    Case("resolv.conf", [], ["cat", "/etc/resolv.conf"]),
+    Case("hosts without network", ["--network", "none"], ["cat", "/etc/hosts", "/etc/resolv.conf"]),
+    Case("files that are mounted", [], _sh("ls -ln /etc/hosts /etc/hostname /etc/resolv.conf | cut -c 1-20")),
+    Case("entrypoint", ["--entrypoint", "echo"], ["a", "b"]),
+    Case("entrypoint alone", ["--entrypoint", "pwd"], []),
+    Case("root directory", [], _sh("ls -ldn / /tmp /root /dev /proc /sys | cut -c 1-30; umask")),
+    Case("devices", [], _sh("ls -ln /dev | cut -c 1-43; ls -l /dev | sed 's/.* //'; ls -ldn /dev/* | cut -c 1-30")),
+    Case("devices when privileged", ["--privileged"], _sh("ls /dev; ls -ln /dev/null /dev/tty | cut -c 1-43")),
+    Case("descriptors", [], ["ls", "/proc/self/fd"]),
+    Case("limits", [], _CAT_LIMITS),
+    Case("status", [], _STATUS, status),
+    Case("status of a user", ["-u", "1234"], _STATUS, status),
+    Case("status when privileged", ["--privileged"], _STATUS, status),
+    Case("mounts", [], _MOUNTS, mounts),
+    Case(
+        "mounts with volumes",
+        ["-v", "v:/v", "-v", "/tmp:/mnt/tmp", "-v", "/tmp:/mnt/ro:ro", "-v", "/a"],
+        _MOUNTS,
+        mounts,
+    ),
+    Case("mounts when read-only", ["--read-only"], _MOUNTS, mounts),
+    Case("mounts when privileged", ["--privileged"], _MOUNTS, mounts),
+    Case("mounts without network", ["--network", "none"], _MOUNTS, mounts),
+    Case("mounts with a terminal", ["-t"], _MOUNTS, mounts),
+    Case("cgroup files", [], _CGROUP_FILES),
+    Case("limits of memory, cpus and pids", ["--memory", "64m", "--cpus", "0.5", "--pids-limit", "9"], _CGROUP_FILES),
+    Case("cgroup", [], _sh("cut -d: -f 2 /proc/self/cgroup | sort; ls /sys/fs/cgroup")),
+    Case("interfaces", [], ["ip", "-o", "addr"], interfaces),
+    Case("routes", [], ["ip", "route"]),
+    Case("no interfaces", ["--network", "none"], ["ip", "-o", "addr"], interfaces),
+    Case("interfaces of the host", ["--network", "host"], _sh("ip -o addr show lo; readlink /proc/self/ns/net")),
+    Case("sysctls", [], _SYSCTL),
+    Case("kernel settings", [], _sh("cat /proc/sys/kernel/shmmax /proc/sys/kernel/msgmax; df -k /dev/shm | tail -n 1")),
+    Case("masked", [], _sh("ls -A /proc/acpi /sys/firmware; cat /proc/keys /proc/timer_list; wc -c < /proc/keys")),
+    Case("what may not be written", [], _sh("echo x > /proc/sys/kernel/hostname; echo $?; touch /sys/x; echo $?")),
+    Case("signal of PID 1 is ignored", [], _sh("kill -TERM 1; echo alive")),
+    Case("missing command", [], ["no-such-program"], failure),
+    Case("not executable", [], ["/etc/passwd"], failure),
+    Case("a directory", [], ["/etc"], failure),
+    Case("an option that is not there", ["--no-such-option"], ["true"], failure),
+    Case("no such user", ["-u", "no-such-user"], ["true"], failure),
+    Case("no such group", ["-u", "0:no-such-group"], ["true"], failure),
+    Case("a user that is too large", ["-u", "4294967296"], ["true"], failure),
+    Case("relative workdir", ["-w", "relative"], ["true"], failure),
+    Case("too little memory", ["--memory", "1m"], ["true"], failure),
+    Case("too many cpus", ["--cpus", "999"], ["true"], failure),
+    Case("a bad name", ["--name", "-x"], ["true"], failure),
+    Case("no such network", ["--network", "no-such-network"], ["true"], failure),
+    Case("terminal without one", ["-it"], ["true"], failure),
+    Case("a bad volume", ["-v", "a:b:c:d"], ["true"], failure),
+    Case("a volume at a relative path", ["-v", "v:relative"], ["true"], failure),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_run(both: Both, case: Case) -> None:
+    for image in case.images:
+        if image not in both.names:
+            continue
+        arguments = ["run", "--rm", *case.options, both.names[image], *case.command]
+        docker = both.docker.run(*arguments, input=case.input, check=False)
+        mini = both.mini.run(*arguments, input=case.input, check=False)
+        shown = [pprint.pformat(_reduced(result, case), width=110).splitlines() for result in (docker, mini)]
+        assert not (difference := list(difflib.unified_diff(*shown, "docker", "mini", n=0))), "\n".join(difference)
+
+
+def _reduced(result: Result, case: Case) -> dict[str, object]:
+    """What is compared. Engines say in words of their own why they fail: of that, the exit code and the stream."""
+    if case.reduce is failure:
+        return {"code": result.code, "stdout": bool(result.stdout), "stderr": bool(result.stderr)}
+    return {"code": result.code, "stdout": case.reduce(result.stdout.rstrip("\n")), "stderr": plain(result.stderr)}
