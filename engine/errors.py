@@ -13,6 +13,7 @@
     │   └─ PlatformMismatch       the image exists, but not for this platform
     ├─ IntegrityError             bytes differ from their digest or size
     ├─ LayerError                 a layer that is malformed or hostile
+    ├─ ArchiveError               an image archive that is malformed or hostile
     ├─ StoreError                 the data root cannot be read or written
     └─ RuntimeFault               creating or running a container failed at a step
         ├─ CommandNotFound        exit code 127, as a shell's
@@ -82,6 +83,10 @@ class IntegrityError(MiniError):
 
 class LayerError(MiniError):
     """A layer tar that is malformed, beyond the limits, or tries to escape."""
+
+
+class ArchiveError(MiniError):
+    """An image archive (`load`) that is neither layout, lacks what it names, or names what lies outside of it."""
 
 
 class StoreError(MiniError):

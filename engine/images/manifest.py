@@ -9,6 +9,8 @@ from engine.errors import IntegrityError, PlatformMismatch, RegistryError
 from engine.images.registry import RawManifest, Registry
 from engine.oci.image import (
     INDEX_TYPES,
+    MAX_CONFIG,
+    MAX_DEPTH,
     Descriptor,
     ImageConfig,
     Index,
@@ -18,11 +20,8 @@ from engine.oci.image import (
     require_image,
 )
 
-MAX_CONFIG = 8 << 20
-MAX_DEPTH = 4
 # Entries of an index that name no platform must be fetched to be judged: this many, over all nested indexes.
 MAX_FETCHES = 32
-_REFERENCE_TYPE = "vnd.docker.reference.type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class _Resolver:
 
     def _choices(self, index: Index) -> Iterator[Descriptor]:
         """The entries to try, best first: the platform itself, what it can run too, then those without a platform."""
-        entries = [e for e in index.manifests if not _is_attestation(e)]
+        entries = [e for e in index.manifests if not e.is_attestation]
         for candidate in self._wanted.candidates():
             for entry in entries:
                 if entry.platform == candidate:
@@ -120,14 +119,8 @@ class _Resolver:
         )
 
     def _mismatch(self, index: Index) -> PlatformMismatch:
-        there = sorted({str(e.platform) for e in index.manifests if e.platform and not _is_attestation(e)})
+        there = sorted({str(e.platform) for e in index.manifests if e.platform and not e.is_attestation})
         return PlatformMismatch(
             f"no matching manifest for {self._wanted} in the manifest list entries of {self._registry.reference}",
             f"there are: {', '.join(there)}; choose one with --platform" if there else None,
         )
-
-
-def _is_attestation(entry: Descriptor) -> bool:
-    """BuildKit's provenance and SBOM documents, which indexes list as manifests of the platform unknown/unknown."""
-    unknown = entry.platform is not None and (entry.platform.os, entry.platform.architecture) == ("unknown", "unknown")
-    return unknown or entry.annotations.get(_REFERENCE_TYPE) == "attestation-manifest"

@@ -8,8 +8,9 @@ is used of it is checked here, once, for its type and range, so that a digest is
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,9 @@ _LAYER_PREFIXES = (
 )
 
 MAX_LAYERS = 4096
+MAX_CONFIG = 8 << 20
+MAX_DEPTH = 4  # of indexes within indexes
+_REFERENCE_TYPE = "vnd.docker.reference.type"
 
 # containerd's platform database: other names of an architecture, and the variant that is meant by none.
 _ARCHITECTURE_ALIASES = {
@@ -153,6 +157,12 @@ class Descriptor:
         """The 12 hex digits that Docker shows of a layer."""
         return self.digest[7:19]
 
+    @property
+    def is_attestation(self) -> bool:
+        """BuildKit's provenance and SBOM documents, which indexes list as manifests of the platform unknown/unknown."""
+        unknown = self.platform is not None and (self.platform.os, self.platform.architecture) == ("unknown", "unknown")
+        return unknown or self.annotations.get(_REFERENCE_TYPE) == "attestation-manifest"
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -231,6 +241,21 @@ def parse_manifest(data: bytes, content_type: str = "") -> Manifest | Index:
     config = Descriptor.from_json(raw.get("config"), "manifest: config")
     layers = [Descriptor.from_json(e, f"manifest: layer {i}") for i, e in enumerate(_list(raw, "layers", "manifest"))]
     return Manifest(media_type, config, tuple(layers), annotations)
+
+
+def uncompressed_manifest(config: bytes, layers: Sequence[tuple[str, int]]) -> bytes:
+    """The OCI manifest of an image whose layers are (DiffID, size) of plain tars, lowest first. Deterministic."""
+
+    def entry(media_type: str, digest: str, size: int) -> dict[str, Any]:
+        return {"mediaType": media_type, "digest": digest, "size": size}
+
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": entry(OCI_CONFIG, f"sha256:{hashlib.sha256(config).hexdigest()}", len(config)),
+        "layers": [entry(OCI_LAYER, diff_id, size) for diff_id, size in layers],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def require_image(manifest: Manifest) -> None:

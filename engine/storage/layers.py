@@ -93,14 +93,17 @@ class LayerSink:
 
     def __init__(self, paths: Paths, diff_id: str) -> None:
         """Raises StoreError where nothing can be written, ValueError where `diff_id` is not a sha256 digest."""
+        self.diff_id = diff_id
+        self._begin(paths, os.path.basename(paths.layer(diff_id)))
+
+    def _begin(self, paths: Paths, name: str) -> None:
         import hashlib
 
-        self.diff_id = diff_id
         self.size = 0
-        self._final = paths.layer(diff_id)
+        self._paths = paths
         make_dirs(paths.downloads, 0o700)
         LayerSink._count += 1
-        self._temporary = f"{paths.downloads}/{os.path.basename(self._final)}.{os.getpid()}.{LayerSink._count}"
+        self._temporary = f"{paths.downloads}/{name}.{os.getpid()}.{LayerSink._count}"
         self._hash = hashlib.sha256()
         try:
             self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -125,14 +128,17 @@ class LayerSink:
         if digest != expected:
             self.abort()
             raise IntegrityError(f"the layer's content has DiffID {digest}, its image says {expected}")
+        self._place(self._paths.layer(digest))
+
+    def _place(self, final: str) -> None:
         try:
             os.fsync(self._fd)
-            make_dirs(os.path.dirname(self._final), 0o700)
-            os.rename(self._temporary, self._final)
-            sync_dir(os.path.dirname(self._final))
+            make_dirs(os.path.dirname(final), 0o700)
+            os.rename(self._temporary, final)
+            sync_dir(os.path.dirname(final))
         except OSError as e:
             self.abort()
-            raise store_error(e, "write", self._final) from e
+            raise store_error(e, "write", final) from e
         self._close()
 
     def abort(self) -> None:
@@ -153,3 +159,31 @@ class LayerSink:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abort()
+
+
+class NewLayerSink(LayerSink):
+    """A layer whose DiffID nobody knows before its last byte: `diff_id` is empty until `commit`.
+
+    Holds the lock of a name of its own, so that no sweep takes what is being written for a leftover.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        self.diff_id = ""
+        name = os.urandom(32).hex()
+        self._lock = layer_lock(paths, name)
+        self._lock.__enter__()
+        try:
+            self._begin(paths, name)
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+
+    def commit(self) -> None:
+        """Syncs, renames into place, and says in `diff_id` what it is. Raises StoreError, having aborted."""
+        self.diff_id = "sha256:" + self._hash.hexdigest()
+        self._place(self._paths.layer(self.diff_id))
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            super()._close()
+            self._lock.__exit__(None, None, None)
