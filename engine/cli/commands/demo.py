@@ -6,6 +6,6 @@ from engine.context import Context
 
 
 def main(context: Context) -> int:
-    from engine.demo import demo
+    from engine.demo.demo import main as show
 
-    return demo.main(context)
+    return show(context)
