@@ -15,7 +15,7 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 
 HEAVY = set(
     "requests pyroute2 typer tqdm isal asyncio http urllib email logging subprocess pathlib dataclasses typing tempfile shutil "
-    "inspect hashlib importlib threading datetime argparse sqlite3 ipaddress gzip zlib random difflib traceback socket".split()
+    "inspect hashlib importlib threading datetime argparse sqlite3 ipaddress gzip zlib random difflib traceback socket re enum json signal".split()
 )
 
 _REPORT = """
@@ -63,7 +63,7 @@ def modules_of(root: str, *argv: str) -> tuple[int, set[str]]:
         ("kill nosuch", 1),
         ("rm nosuch", 1),
         ("logs nosuch", 1),
-        ("inspect nosuch", 1),
+        ("inspect -f {{.Id}} nosuch", 1),
         ("images", 0),
     ],
 )

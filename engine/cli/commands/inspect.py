@@ -5,7 +5,6 @@ What exists is printed as one JSON list even when something is missing; each mis
 
 from __future__ import annotations
 
-import json
 import sys
 
 from engine.cli import templates
@@ -64,6 +63,8 @@ def _show(context: Context, names: list[str], format: str | None, kinds: Sequenc
         except NotFound as e:
             missing.append(e.message)
     if not format:
+        import json
+
         print(json.dumps(found, indent=4, ensure_ascii=False))
     elif format == "json":
         print(templates.one("json", found))
