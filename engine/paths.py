@@ -14,6 +14,7 @@ ROOT/                        data root: `var/` of a checkout, /var/lib/mini inst
 ├─ networks/NAME/            network.json and leases/IP
 ├─ cache/                    can be derived again: compiled seccomp filters
 ├─ downloads/                layers on their way in
+├─ quarantine/               what `fsck --repair` found damaged, under the time when it did
 └─ locks/                    flock files
 
 RUN/                         gone at the next boot: /run/mini installed, ROOT/run elsewhere
@@ -111,6 +112,10 @@ class Paths:
     @property
     def downloads(self) -> str:
         return f"{self.root}/downloads"
+
+    @property
+    def quarantine(self) -> str:
+        return f"{self.root}/quarantine"
 
     # containers
 

@@ -48,14 +48,14 @@ def unpack_layers(paths: Paths, diff_ids: list[str]) -> None:
 def remove_tree_of(paths: Paths, chain: str) -> None:
     """Removes the directory of a chain ID, unless another stands on it; it goes with its layer then."""
     if all(below != chain for _, _, below in _records(paths)):
-        _remove(paths, chain)
+        remove_unpacked(paths, chain)
 
 
 def remove_trees_of_layer(paths: Paths, diff_id: str) -> None:
     """Removes every directory that was unpacked of this layer, whatever stack it was on."""
     for chain, layer, _ in _records(paths):
         if layer == diff_id:
-            _remove(paths, chain)
+            remove_unpacked(paths, chain)
 
 
 def _records(paths: Paths) -> list[tuple[str, str, str]]:
@@ -73,7 +73,8 @@ def _records(paths: Paths) -> list[tuple[str, str, str]]:
     return records
 
 
-def _remove(paths: Paths, chain: str) -> None:
+def remove_unpacked(paths: Paths, chain: str) -> None:
+    """Removes a directory, whatever stands on it; no error where there is none. The caller holds the lock `prepare`."""
     tree = paths.tree(chain)
     try:
         os.rename(tree, f"{tree}.gone")  # in one step: half a directory must not pass for a whole one

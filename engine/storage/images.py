@@ -141,8 +141,8 @@ class ImageStore:
         """Image ID → the references that point to it, sorted."""
         found: dict[str, list[str]] = {}
         for file in _listdir(self.paths.tags):
-            image_id, reference = self._read_name(f"{self.paths.tags}/{file}")
-            if reference and _file_name(reference) == file:
+            image_id, reference = self.read_name(f"{self.paths.tags}/{file}")
+            if reference and file_name(reference) == file:
                 found.setdefault(image_id, []).append(reference)
         for references in found.values():
             references.sort()
@@ -191,7 +191,7 @@ class ImageStore:
             raise NotFound(f"No such image: {shown}")
         reference = Reference.parse(name)
         key = _key(reference)
-        image = self.load(self._read_name(f"{self.paths.tags}/{_file_name(key)}")[0])
+        image = self.load(self.read_name(f"{self.paths.tags}/{file_name(key)}")[0])
         if image:
             return image, key
         prefix, hint = name.removeprefix("sha256:"), None
@@ -213,7 +213,7 @@ class ImageStore:
         except FileNotFoundError:
             return None
 
-    def _read_name(self, path: str) -> tuple[str, str]:
+    def read_name(self, path: str) -> tuple[str, str]:
         """(image ID, reference) of a tag file, ("", "") where there is none or it is not one."""
         try:
             image_id, _, reference = files.read_bytes(path).decode().strip().partition(" ")
@@ -228,6 +228,12 @@ class ImageStore:
         for file in _listdir(self.paths.images):
             if file.endswith(suffix) and is_hex_id(file[: -len(suffix)]):
                 yield f"sha256:{file[: -len(suffix)]}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of the images, and of those being removed. Raises StoreError where one is damaged."""
+        paths = [self.paths.image(i) for i in self.ids(RECORD)]
+        paths += [self.paths.image(i).removesuffix(RECORD) + REMOVING for i in self.ids(REMOVING)]
+        return [files.read_json(path) for path in paths]
 
     def touch(self, image_id: str) -> None:
         """Notes that the image is used now (`Image.last_used`): one system call, as every `run` makes it."""
@@ -248,7 +254,7 @@ class ImageStore:
         config do not belong together, Conflict where a layer was removed meanwhile, RegistryError for a document that
         is malformed.
         """
-        record = _new_record(manifest, config, size)
+        record = new_record(manifest, config, size)
         image_id, manifest_digest = record["id"], record["manifests"][-1]
         names = [_key(Reference.parse(r)) for r in (tag, repo_digest) if r]
         with self.writing():
@@ -289,10 +295,10 @@ class ImageStore:
         files.write_atomic(path, data)
 
     def _write_name(self, name: str, image_id: str) -> None:
-        files.write_atomic(f"{self.paths.tags}/{_file_name(name)}", f"{image_id} {name}\n".encode())
+        files.write_atomic(f"{self.paths.tags}/{file_name(name)}", f"{image_id} {name}\n".encode())
 
     def remove_name(self, name: str) -> None:
-        files.remove_file(f"{self.paths.tags}/{_file_name(name)}")
+        files.remove_file(f"{self.paths.tags}/{file_name(name)}")
 
     # --- removing --------------------------------------------------------------------------------------------------
 
@@ -320,7 +326,7 @@ class ImageStore:
                 Removal(self, in_use, unmount).finish()
 
 
-def _new_record(manifest: bytes, config: bytes, size: int) -> dict[str, Any]:
+def new_record(manifest: bytes, config: bytes, size: int) -> dict[str, Any]:
     """The record of an image, from its documents, after checking that they belong together."""
     from hashlib import sha256
 
@@ -355,7 +361,7 @@ def _key(reference: Reference) -> str:
     return f"{reference.domain}/{reference.path}:{reference.tag}"
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """The file of a reference: without slashes, and no longer than a file name may be."""
     quoted = name.replace("%", "%25").replace("/", "%2F")
     if len(quoted) <= _LONGEST_NAME:

@@ -21,14 +21,24 @@ def build_index(paths: Paths, diff_ids: list[str]) -> None:
     Raises LayerError, StoreError; nothing is left then.
     """
     _sweep(paths)
+    tree, devices, uuid = _merged(paths, diff_ids)
+    write_index(tree, devices, paths.index(chain_id(diff_ids)), uuid)
+
+
+def compose_index(paths: Paths, diff_ids: list[str], file: str) -> None:
+    """Writes the index into an empty file that exists, for comparison. Raises LayerError, StoreError."""
+    tree, devices, uuid = _merged(paths, diff_ids)
+    Writer(tree.root, devices, uuid).write(file)
+
+
+def _merged(paths: Paths, diff_ids: list[str]) -> tuple[Tree, list[Device], bytes]:
     tree = Tree()
     devices = []
     for diff_id in diff_ids:
         path = paths.layer(diff_id)
         apply_layer(tree, path)
         devices.append(Device(diff_id.removeprefix("sha256:"), path))
-    chain = chain_id(diff_ids)
-    write_index(tree, devices, paths.index(chain), bytes.fromhex(chain.removeprefix("sha256:"))[:16])
+    return tree, devices, bytes.fromhex(chain_id(diff_ids).removeprefix("sha256:"))[:16]
 
 
 def _sweep(paths: Paths) -> None:
