@@ -6,10 +6,13 @@ import hashlib
 import os
 import struct
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.errors import LayerError
 from engine.paths import Paths
@@ -181,6 +184,37 @@ def test_more_than_32_bits_of_blocks(driver: ErofsDriver) -> None:
     os.truncate(driver.paths.layer(diff_id), 1 << 41)  # 2 TiB, a hole behind the end of the archive
     with pytest.raises(LayerError, match="index holds"):
         driver.prepare([diff_id])
+
+
+PARTS = st.sampled_from(
+    ["a", "b", "link", "..", ".", "", "/", ".wh.a", ".wh..wh..opq", ".wh..wh.plnk", "\xff", "n" * 255]
+)
+WILD = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
+KINDS = st.sampled_from([layers.FILE, layers.LINK, layers.SYMLINK, layers.CHAR, layers.DIR, layers.FIFO])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(st.tuples(WILD, KINDS, WILD), max_size=6), max_size=3))
+def test_whatever_is_accepted_can_be_written_and_read_back(stack: list[list[tuple[str, bytes, str]]]) -> None:
+    """Wild names, links and types: our own error, or an image in which every directory is in order and every nid right."""
+    tars = [archive(*(layers.entry(name, kind, link=link) for name, kind, link in members)) for members in stack]
+    with tempfile.TemporaryDirectory() as place:
+        driver = ErofsDriver(Paths(place))
+        try:
+            image = index(driver, *tars)
+        except LayerError:
+            return
+        found = image.scan()
+        tree = Tree()
+        for tar in tars:
+            apply_layer(tree, driver.paths.layer("sha256:" + sha(tar)))
+        expected = {b"."}
+        pending = [(b"", tree.root)]
+        for prefix, node in pending:
+            for name, child in (node.children or {}).items():
+                expected.add(prefix + name)
+                pending.append((prefix + name + b"/", child))
+        assert set(found) == expected
 
 
 @pytest.mark.requires("erofs-utils")
