@@ -1,4 +1,4 @@
-"""Decompression of layers and archives: gzip, zstd or none, in chunks of bounded size.
+"""Compression of layers and archives: gzip, zstd or none, in chunks of bounded size.
 
 The first bytes tell which, not a media type or a file name, as in containerd. ISA-L and libzstd release the interpreter lock.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import IO, Protocol, cast
 
 import zstandard
-from isal import igzip_lib
+from isal import igzip_lib, isal_zlib
 
 from engine.errors import LayerError
 
@@ -21,6 +21,8 @@ MAX_EXPANDED = 16 << 30
 MAX_RATIO = 100
 # zstd's window is the memory that decoding takes: what `zstd --long=27` needs, and its own default limit.
 MAX_WINDOW = 128 << 20
+# ISA-L's levels end at 3. Measured on Python's library, 53 MB: 33.0 % at 200 to 350 MB/s; zlib's level 6: 28.7 % at 21.
+LEVEL = 2
 
 # isal's type stubs call this class an instance.
 _GzipError = cast(type[Exception], igzip_lib.error)
@@ -119,3 +121,13 @@ class _Prefixed:
             data, self._head = self._head[:size], self._head[size:]
             return data
         return self._stream.read(size)
+
+
+def deflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """One gzip member without name and time. The same pieces give the same bytes: ISA-L's output depends on where its
+    input is cut."""
+    stream = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
+    for piece in pieces:
+        if out := stream.compress(piece):
+            yield out
+    yield stream.flush()

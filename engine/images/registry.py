@@ -64,9 +64,14 @@ class Registry:
         self.transport = transport or Transport(environ)
         scope = f"repository:{reference.path}:{actions}"
         self._endpoints = [
-            _Endpoint(base, Authorizer(self.transport, base, scope, find_credential(domain, environ)))
+            Endpoint(domain, base, Authorizer(self.transport, base, scope, find_credential(domain, environ)))
             for domain, base in addresses(reference.domain, environ)
         ]
+
+    def push_endpoint(self) -> Endpoint:
+        """The one address that pushes go to: the registry's own, never a mirror's; unless there are only mirrors."""
+        own = (e for e in self._endpoints if e.domain == self.reference.domain)
+        return next(own, self._endpoints[0])
 
     def get_manifest(self, name: str) -> RawManifest:
         """The manifest or index of a tag or digest. Raises ManifestUnknown, Unauthorized, RegistryUnreachable …"""
@@ -123,7 +128,7 @@ class Registry:
             return response
         raise max(failures, key=_weight)
 
-    def _ask(self, endpoint: _Endpoint, path: str, headers: Mapping[str, str], last: bool) -> requests.Response:
+    def _ask(self, endpoint: Endpoint, path: str, headers: Mapping[str, str], last: bool) -> requests.Response:
         url = f"{endpoint.base}/v2/{self.reference.path}/{path}"
         attempts = None if last else 1
         # Twice is enough: the first 401 gets a token, the second says that this one (expired in between) is not enough.
@@ -180,7 +185,10 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Endpoint:
+class Endpoint:
+    """One address of a repository's registry. `domain` is whose credentials the authorizer has."""
+
+    domain: str
     base: str
     authorizer: Authorizer
 

@@ -20,7 +20,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -67,7 +67,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         authorization: str | None = None,
-        data: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | bytes | Iterable[bytes] | None = None,
         attempts: int | None = None,
     ) -> requests.Response:
         """The answer, whatever its status, its body unread; the caller closes it. `response.url` is where it came from.
@@ -119,7 +119,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         authorization: str | None,
-        data: Mapping[str, str] | None,
+        data: Mapping[str, str] | bytes | Iterable[bytes] | None,
     ) -> requests.Response:
         for _ in range(MAX_REDIRECTS + 1):
             response = self._once(method, url, headers, authorization, data)
@@ -140,7 +140,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         authorization: str | None,
-        data: Mapping[str, str] | None,
+        data: Mapping[str, str] | bytes | Iterable[bytes] | None,
     ) -> requests.Response:
         if self.stop.is_set():
             raise Interrupted

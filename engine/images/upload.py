@@ -1,0 +1,303 @@
+"""The registry API, as a client that writes: blobs and manifests into one repository.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md, "Push". An upload is POST (a place to write to), PATCH
+(the bytes, one chunked body, as Docker sends it), PUT (the digest, which the registry verifies). Where the connection
+breaks, GET of the place tells how much has arrived, and the rest goes after it. That is safe whatever the registry
+answers: what has been put together wrongly does not have the digest, and is sent again from the start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+
+import requests
+
+from engine.errors import IntegrityError, MiniError, RegistryError, StoreError, Unauthorized
+from engine.images.compression import deflate
+from engine.images.registry import Registry
+from engine.images.transport import RETRIED_STATUSES, Interrupted, Transient, check_downgrade, origin
+
+# Attempts of which none brought the upload further.
+MAX_FRUITLESS = 5
+READ_SIZE = 1 << 20
+
+
+class Blob(Protocol):
+    """What is to be uploaded. `digest` and `size` are known when `stream` has been read to its end."""
+
+    digest: str
+    size: int
+
+    def stream(self, offset: int) -> Iterator[bytes]:
+        """The bytes from `offset` on: the same at every call."""
+
+
+class Bytes:
+    """A small blob, in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self.size = len(data)
+
+    def stream(self, offset: int) -> Iterator[bytes]:
+        yield self.data[offset:]
+
+
+class LayerTar:
+    """A layer's tar in the store, gzipped on its way (or, not `compressed`, as it is), verified against its DiffID.
+
+    `on_bytes` is told how many bytes of the tar have gone on, each byte once however often it is sent. The gzip stream
+    depends on nothing but the bytes (and the version of ISA-L): it is always cut in the same places.
+    """
+
+    def __init__(self, path: str, diff_id: str, compressed: bool, on_bytes: Callable[[int], None]) -> None:
+        self.digest = ""
+        self.size = 0
+        self._path = path
+        self._diff_id = diff_id
+        self._compressed = compressed
+        self._on_bytes = on_bytes
+        self._told = 0
+
+    def stream(self, offset: int) -> Iterator[bytes]:
+        """Raises IntegrityError before the last bytes, where the tar is not what it was; StoreError."""
+        whole = hashlib.sha256()
+        position = 0
+        for piece in deflate(self._tar()) if self._compressed else self._tar():
+            whole.update(piece)
+            position += len(piece)
+            if position > offset:
+                yield piece[-(position - offset) :] if position - len(piece) < offset else piece
+        self.digest, self.size = f"sha256:{whole.hexdigest()}", position
+
+    def _tar(self) -> Iterator[bytes]:
+        content = hashlib.sha256()
+        position = 0
+        try:
+            with open(self._path, "rb") as file:
+                held = file.read(READ_SIZE)
+                while data := held:
+                    held = file.read(READ_SIZE)
+                    content.update(data)
+                    position += len(data)
+                    if not held and f"sha256:{content.hexdigest()}" != self._diff_id:
+                        raise IntegrityError(
+                            f"layer {self._diff_id} is damaged in the store", "remove and pull it again"
+                        )
+                    yield data
+                    if position > self._told:
+                        self._on_bytes(position - self._told)
+                        self._told = position
+        except FileNotFoundError as e:
+            raise StoreError(f"layer {self._diff_id} was removed while it was pushed") from e
+        except OSError as e:
+            raise StoreError(f"cannot read layer {self._diff_id}: {e.strerror}") from e
+
+
+class Uploader:
+    """Writes into the registry's repository. Thread-safe, as the registry is."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._transport = registry.transport
+        self._endpoint = registry.push_endpoint()
+        self._top = f"{self._endpoint.base}/v2/{registry.reference.path}"
+
+    def has_blob(self, digest: str) -> int | None:
+        """The blob's size, if the repository has it. Raises Unauthorized, RegistryUnreachable …"""
+        response = self._ask("HEAD", f"{self._top}/blobs/{digest}")
+        response.close()
+        if response.status_code in (200, 206):
+            length = response.headers.get("Content-Length", "")
+            return int(length) if length.isdigit() else -1
+        if response.status_code == 404:
+            return None
+        raise self._error(response, f"blob {digest}")
+
+    def mount(self, digest: str, source: str) -> bool:
+        """Takes a blob over from the repository `source` of the same registry, if that has it and lets us."""
+        query = urlencode({"mount": digest, "from": source})
+        try:
+            response = self._ask("POST", f"{self._top}/blobs/uploads/?{query}")
+        except Unauthorized:
+            return False
+        response.close()
+        if response.status_code == 202:
+            # The registry has begun an ordinary upload instead.
+            self._cancel(self._place(response))
+        return response.status_code == 201
+
+    def upload(self, blob: Blob) -> None:
+        """Uploads the blob, going on where a broken connection stopped, and has the registry verify its digest.
+
+        Raises the registry's errors; what arrived until then is taken away again, if the registry can be reached.
+        """
+        place, offset, fruitless = None, 0, 0
+        try:
+            while True:
+                if place is None:
+                    place, offset = self._start(), 0
+                try:
+                    place = self._attempt(blob, place, offset)
+                    return
+                except _Again as e:
+                    reached = None if e.restart else self._reached(place)
+                    fruitless = 0 if reached and reached > offset else fruitless + 1
+                    if fruitless >= MAX_FRUITLESS:
+                        raise e.cause from None
+                    self._transport.pause(max(1, fruitless), None)
+                    place, offset = (place, reached) if reached else (None, 0)
+        except MiniError:
+            if place:
+                self._cancel(place)
+            raise
+
+    def put_manifest(self, name: str, data: bytes, media_type: str) -> str:
+        """Puts a manifest under a tag or its digest; returns its digest. Every blob it names must be there."""
+        response = self._ask("PUT", f"{self._top}/manifests/{name}", {"Content-Type": media_type}, data)
+        if response.status_code not in (200, 201, 202):
+            raise self._error(response, f"manifest {name}")
+        response.close()
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        told = response.headers.get("Docker-Content-Digest", digest)
+        if told.startswith("sha256:") and told != digest:
+            raise IntegrityError(f"{origin(self._top)} stored the manifest {digest} as {told}")
+        return digest
+
+    def _start(self) -> str:
+        response = self._ask("POST", f"{self._top}/blobs/uploads/", {"Content-Length": "0"})
+        if response.status_code != 202:
+            raise self._error(response, "blobs/uploads")
+        response.close()
+        return self._place(response)
+
+    def _attempt(self, blob: Blob, place: str, offset: int) -> str:
+        """Sends everything from `offset` on, then the digest. Raises _Again where another attempt makes sense."""
+        stream = self._watched(blob.stream(offset))
+        response = self._once("PATCH", place, {"Content-Type": "application/octet-stream"}, stream)
+        if response.status_code not in (200, 201, 202, 204):
+            raise self._refusal(response, "the upload")
+        response.close()
+        place = self._place(response)
+        joint = "&" if urlsplit(place).query else "?"
+        digest = urlencode({"digest": blob.digest})
+        response = self._once("PUT", f"{place}{joint}{digest}", {"Content-Length": "0"})
+        if response.status_code not in (200, 201, 204):
+            # A registry that took an earlier PUT, whose answer was lost, knows the upload no more.
+            if response.status_code == 404 and self.has_blob(blob.digest) is not None:
+                response.close()
+                return place
+            raise self._refusal(response, f"blob {blob.digest}", restart=response.status_code in (400, 404, 416))
+        response.close()
+        return place
+
+    def _watched(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Ends the request, wherever it is, once the push is given up."""
+        for piece in pieces:
+            if self._transport.stop.is_set():
+                raise Interrupted
+            if piece:
+                yield piece
+
+    def _reached(self, place: str) -> int | None:
+        """How many bytes of the upload have arrived; None where the registry does not tell or knows it no more."""
+        try:
+            response = self._ask("GET", place)
+        except RegistryError:
+            return None
+        response.close()
+        first, _, last = response.headers.get("Range", "").removeprefix("bytes=").partition("-")
+        if response.status_code not in (200, 204) or first != "0" or not last.isdigit():
+            return None
+        # `0-0` is one byte, or (in Docker's registry) none: both are told apart by the digest alone, so begin again.
+        return int(last) + 1 if int(last) else None
+
+    def _cancel(self, place: str) -> None:
+        try:
+            self._ask("DELETE", place, attempts=1).close()
+        except (RegistryError, Interrupted):
+            # It is the registry's to sweep up, too.
+            pass
+
+    def _once(
+        self, method: str, url: str, headers: Mapping[str, str], data: Iterable[bytes] | None = None
+    ) -> requests.Response:
+        """One request with a body that cannot be repeated. Raises _Again where the connection broke."""
+        try:
+            return self._transport.send(method, url, headers, self._authorization(url), data, attempts=1)
+        except Transient as e:
+            raise _Again(e) from e
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        attempts: int | None = None,
+    ) -> requests.Response:
+        """The answer, after whatever the registry wants to know of who asks. Raises Unauthorized where that is not enough."""
+        for _ in range(3):
+            sent = self._authorization(url)
+            response = self._transport.send(method, url, headers or {}, sent, data, attempts=attempts)
+            if response.status_code not in (401, 403):
+                return response
+            if not self._answers(response, sent):
+                break
+        raise self._error(response, "")
+
+    def _answers(self, response: requests.Response, sent: str | None) -> bool:
+        """Whether a refusal could be answered with another token; then the response is closed."""
+        ours = origin(response.url) == origin(self._top)
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if response.status_code != 401 or not ours or not self._endpoint.authorizer.answer(challenge, sent):
+            return False
+        response.close()
+        return True
+
+    def _authorization(self, url: str) -> str | None:
+        """Who we are is told to the registry only, not to another host that it has us upload to."""
+        return self._endpoint.authorizer.header if origin(url) == origin(self._top) else None
+
+    def _place(self, response: requests.Response) -> str:
+        """Where the upload goes on. A registry behind a proxy may not know that it is reached by https."""
+        place = urljoin(response.url, response.headers.get("Location", ""))
+        here, there = urlsplit(self._top), urlsplit(place)
+        if here.netloc == there.netloc and here.scheme == "https":
+            place = urlunsplit(there._replace(scheme="https"))
+        check_downgrade(self._top, place)
+        return place
+
+    def _refusal(self, response: requests.Response, what: str, restart: bool = False) -> Exception:
+        """_Again for an answer that may be another next time, else the error."""
+        sent = response.request.headers.get("Authorization")
+        if response.status_code == 401 and self._answers(response, sent):
+            return _Again(RegistryError(f"{origin(self._top)} refuses {what}"))
+        error = self._error(response, what)
+        again = restart or response.status_code in (*RETRIED_STATUSES, 404, 416)
+        return _Again(error, restart) if again else error
+
+    def _error(self, response: requests.Response, what: str) -> RegistryError:
+        """The error of an answer, in Docker's words: those of the registry; closes the response."""
+        _, text = self._registry.read_error(response)
+        where, status = urlsplit(response.url).netloc, response.status_code
+        if status in (401, 403):
+            domain = self._registry.reference.domain
+            return Unauthorized(
+                text or "denied: requested access to the resource is denied",
+                f"log in with an account that may push to {self._registry.reference.familiar_name}: mini login {domain}",
+            )
+        return RegistryError(f"{where} answers {status} to {what or 'a request'}: {text or response.reason}")
+
+
+class _Again(Exception):
+    """The attempt failed for `cause`, and another may not. `restart`: what has arrived is of no use."""
+
+    def __init__(self, cause: RegistryError, restart: bool = False) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.restart = restart
