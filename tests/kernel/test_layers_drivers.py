@@ -378,6 +378,15 @@ def test_where_an_index_cannot_be_mounted_directories_are_the_choice(tmp_path: P
         linux.umount2(str(place))
 
 
+def test_a_root_that_may_not_mount_can_still_store(paths: Paths) -> None:
+    child = os.fork()
+    if not child:
+        keep = linux.capget()[1] & ~(1 << 21)  # without CAP_SYS_ADMIN, as in a container
+        linux.capset(keep, keep, 0)
+        os._exit(choose(paths, None).name != "erofs")
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_a_data_root_keeps_its_driver(paths: Paths) -> None:
     assert choose(paths, None).name == "erofs"
     assert os.listdir(paths.indexes) == []

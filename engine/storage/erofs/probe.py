@@ -6,6 +6,7 @@ It needs Linux 6.12 with EROFS_FS and EROFS_FS_BACKED_BY_FILE, and a file system
 
 from __future__ import annotations
 
+import errno
 import os
 
 from engine import linux
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def can_mount(paths: Paths) -> bool:
-    """Makes an index of nothing and a file system of it, attached nowhere. True, too, where nothing can be written."""
+    """Makes an index of nothing and a file system of it, attached nowhere.
+
+    True, too, where that cannot be tried, since the data root cannot be written or this root may not mount anything: an
+    index can be made and kept there all the same, which is more than unpacking can.
+    """
     index = f"{paths.indexes}/probe.{os.getpid()}"
     try:
         write_index(Tree(), [], index, bytes(16))
@@ -35,7 +40,7 @@ def can_mount(paths: Paths) -> bool:
         finally:
             os.close(context)
         return True
-    except OSError:
-        return False
+    except OSError as e:
+        return e.errno == errno.EPERM
     finally:
         remove_file(index)
