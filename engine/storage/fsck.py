@@ -198,7 +198,7 @@ class StoreCheck:
         work = [*self.layers.items(), *self.documents.items()]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             for (hex_, path), (size, digest, error) in zip(
-                work, pool.map(_digest_of, (path for _, path in work)), strict=True
+                work, pool.map(digest_of, (path for _, path in work)), strict=True
             ):
                 self.bytes_read += size
                 if digest in (hex_, None) and not error:
@@ -302,7 +302,7 @@ def _is_record(value: Any, image_id: str) -> bool:
     )
 
 
-def _digest_of(path: str) -> tuple[int, str | None, str]:
+def digest_of(path: str) -> tuple[int, str | None, str]:
     """(bytes, hex digits of the sha256, ""); (0, None, "") for a file that vanished, (0, None, why) for an unreadable one."""
     try:
         with open(path, "rb") as file:

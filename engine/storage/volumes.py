@@ -17,7 +17,7 @@ import posixpath
 import time
 
 from engine import files
-from engine.errors import Conflict, NotFound, UsageError
+from engine.errors import Conflict, NotFound, StoreError, UsageError
 from engine.paths import Paths
 
 TYPE_CHECKING = False
@@ -116,7 +116,7 @@ class Volumes:
 
     def get(self, name: str) -> Volume:
         """Raises NotFound."""
-        volume = self._load(name) if _is_name(name) else None
+        volume = self._load(name) if is_name(name) else None
         if not volume:
             raise NotFound(f"get {name}: no such volume")
         return volume
@@ -127,7 +127,7 @@ class Volumes:
             names = sorted(os.listdir(self.paths.volumes))
         except FileNotFoundError:
             return []
-        return [v for n in names if _is_name(n) and (v := self._load(n))]
+        return [v for n in names if is_name(n) and (v := self._load(n))]
 
     def inspect(self, name: str) -> dict[str, Any]:
         return self.get(name).inspect()
@@ -138,7 +138,7 @@ class Volumes:
         Raises Conflict while there are any, also with `force`, which only forgives that there is no such volume.
         """
         with self._lock():
-            if not (_is_name(name) and self._load(name)):
+            if not (is_name(name) and self._load(name)):
                 if force:
                     return
                 raise NotFound(f"get {name}: no such volume")
@@ -156,6 +156,31 @@ class Volumes:
             self._delete(_NEW)
         with files.FileLock(self.paths.lock("volumes-removed")):
             self._delete(_REMOVED)
+
+    def leftovers(self) -> list[str]:
+        """What `sweep` would delete: nobody makes or removes a volume of those names now."""
+        if not os.path.isdir(self.paths.volumes):
+            return []
+        with self._lock():
+            found = [name for name in os.listdir(self.paths.volumes) if name.startswith(_NEW)]
+        try:
+            with files.FileLock(self.paths.lock("volumes-removed"), wait=False):
+                return found + [name for name in os.listdir(self.paths.volumes) if name.startswith(_REMOVED)]
+        except Conflict:
+            return found
+
+    def restore(self, name: str) -> None:
+        """Makes again what of a volume is lost, record or directory; the rest stays as it is. Raises StoreError."""
+        with self._lock():
+            directory = self.paths.volume(name)
+            try:
+                known = self._load(name)
+            except StoreError:
+                known = None
+            if not known:
+                created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.stat(directory).st_mtime))
+                files.write_json(f"{directory}/volume.json", {"labels": {}, "created": created}, 0o600)
+            files.make_dirs(f"{directory}/_data", 0o755)
 
     def _delete(self, prefix: str) -> None:
         for entry in os.listdir(self.paths.volumes):
@@ -199,14 +224,14 @@ def check_name(name: str) -> None:
         raise UsageError(
             f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
         )
-    if not _is_name(name):
+    if not is_name(name):
         raise UsageError(
             f'create {name}: "{name}" includes invalid characters for a local volume name, '
             'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
     """[a-zA-Z0-9][a-zA-Z0-9_.-]+, and no longer than a file name."""
     return 1 < len(name) <= _LONGEST_NAME and name[0] in _NAME_FIRST and not name.strip(_NAME_REST)
 
