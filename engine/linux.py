@@ -37,6 +37,7 @@ _OLD_NUMBERS = {
     "fstatfs": (138, 44),
     "syncfs": (306, 267),
     "bpf": (321, 280),
+    "clone": (56, 220),
 }
 _NUMBERS = {name: pair[_MACHINE == "aarch64"] for name, pair in _OLD_NUMBERS.items()} | {
     "open_tree": 428,
@@ -53,6 +54,7 @@ _NUMBERS = {name: pair[_MACHINE == "aarch64"] for name, pair in _OLD_NUMBERS.ite
 # namespaces: clone(2), setns(2)
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00000080, 0x00020000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
+_CLONE_PARENT, _SIGCHLD = 0x00008000, 17
 
 # mount(2), umount2(2)
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS, MS_REMOUNT = 1, 2, 4, 8, 16, 32
@@ -123,6 +125,14 @@ def unshare(flags: int) -> None:
 def setns(fd: int, nstype: int = 0) -> None:
     """setns(2). `fd` is a namespace file, or a pidfd with the CLONE_NEW* flags of the namespaces to join (Linux 5.8)."""
     _call("setns", fd, nstype)
+
+
+def fork_sibling() -> int:
+    """clone(2) with CLONE_PARENT: fork(2), but the child is the caller's parent's. 0 in the child, else its process id.
+
+    Python's own bookkeeping after a fork is not done: for a process of one thread, whose child soon executes a program.
+    """
+    return _call("clone", _CLONE_PARENT | _SIGCHLD, 0, 0, 0, 0)
 
 
 def sethostname(name: str) -> None:

@@ -165,17 +165,27 @@ def test_executing_again(interpreter: Interpreter, kernel: str) -> None:
 
 # Run as the container's first process: waits for whoever joins, and tries everything that /proc shows of it.
 LIE_IN_WAIT = """if True:
-    import errno, os, time
+    import errno, os, re, time
+
+    def privileges(pid):
+        status = open(f"/proc/{pid}/status").read()
+        return int(re.search(r"CapPrm:\\s*(\\w+)", status)[1], 16) | int(re.search(r"CapBnd:\\s*(\\w+)", status)[1], 16)
+
     target = tuple(map(int, os.environ["INTERPRETER"].split()))
     reached, seen, kept, end = set(), set(), [], time.monotonic() + 30
+    own = os.stat("/")
+    granted = privileges("self")
 
     def look(pid, name):
         path = f"/proc/{pid}/{name}"
         if name in ("cwd", "root"):
-            os.listdir(path)
+            if not os.path.samestat(os.stat(path), own):
+                seen.add("ESCAPED")
         elif name in ("fd", "map_files"):
             for entry in os.listdir(path):
                 os.stat(f"{path}/{entry}")
+                if os.path.isdir(f"{path}/{entry}"):
+                    seen.add("ESCAPED")
         else:
             fd = os.open(path, os.O_RDONLY)
             try:
@@ -193,6 +203,11 @@ LIE_IN_WAIT = """if True:
         for pid in os.listdir("/proc"):
             if not pid.isdigit() or pid == "1":
                 continue
+            try:
+                if privileges(pid) & ~granted:
+                    seen.add("PRIVILEGED")
+            except OSError:
+                pass
             for name in ("exe", "mem", "cwd", "root", "fd", "map_files", "environ"):
                 try:
                     if look(pid, name):
@@ -216,7 +231,8 @@ LIE_IN_WAIT = """if True:
 def test_exec_into_a_container_that_waits_for_it(
     box: Box, interpreter: Interpreter, hostile: list[Hostile], ptrace: bool
 ) -> None:
-    """By default nothing of the joining process can be looked at; with CAP_SYS_PTRACE its binary still is read-only."""
+    """By default nothing of the joining process can be looked at. With CAP_SYS_PTRACE it can: then its binary is read-only,
+    and it never holds a privilege, a root, a directory or a descriptor that the container does not have."""
     if ptrace:
         for names in box.process["capabilities"].values():
             names.append("CAP_SYS_PTRACE")
@@ -232,8 +248,9 @@ def test_exec_into_a_container_that_waits_for_it(
     (shared / "enough").touch()
     reached, seen = (set(words.split()) for words in container.answer().split("|"))
     assert interpreter.is_unchanged()
+    assert seen.isdisjoint({"WRITABLE", "ESCAPED", "PRIVILEGED"})
     if ptrace:
-        assert {"met", "EROFS"} <= seen and "WRITABLE" not in seen
+        assert {"met", "EROFS"} <= seen
     else:
         assert "EACCES" in seen or "EPERM" in seen, "the attacker met nobody: this proves nothing"
         assert "met" not in seen and reached == set()

@@ -3,15 +3,17 @@
 A SOCK_SEQPACKET socket pair: one JSON object a packet, `type` first. Close-on-exec, so that the end of file is the news that
 execve(2) succeeded.
 
-    parent (launch.py)                        init (init.py)                    a process for exec (exec.py)
-      │── fork ───────────────────────────────> │                                  │
-      │ <── namespaces ──────────────────────── │ its network namespace exists     │
-      │── network ────────────────────────────> │ its interfaces are there         │
-      │ <── console + descriptor ────────────── │ the pty's master, if a terminal  │ <── the same
-      │ <── ready ───────────────────────────── │ all is done but execve           │ <── the same
-      │── start ──────────────────────────────> │                                  │
-      │ <── (end of file) ───────────────────── │ execve succeeded                 │
+    parent (launch.py)                        init (init.py)
+      │── fork ───────────────────────────────> │
+      │ <── namespaces ──────────────────────── │ its network namespace exists
+      │── network ────────────────────────────> │ its interfaces are there
+      │ <── console + descriptor ────────────── │ the pty's master, if there is a terminal
+      │ <── ready ───────────────────────────── │ all is done but execve
+      │── start ──────────────────────────────> │
+      │ <── (end of file) ───────────────────── │ execve succeeded
       │ <── fault ───────────────────────────── │ instead of any of its messages: kind, step, message, errno, path, hint
+
+A process that joins a container (exec.py) has `forked` and `adopted` instead of `namespaces` and `network`.
 
 An end of file before `ready` means that it died (the OOM killer, SIGKILL). An end of file on the other side means that the
 parent is gone: then the process ends as well, rather than wait for ever for its start.

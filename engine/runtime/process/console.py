@@ -67,11 +67,9 @@ def bind_console(slave: int, root: int) -> None:
         os.close(target)
 
 
-def become(slave: int) -> None:
-    """Makes the slave this session's controlling terminal, and its descriptors 0, 1 and 2."""
+def control(slave: int) -> None:
+    """Makes the slave the controlling terminal of the session that this process leads. It hangs up when the leader ends."""
     fcntl.ioctl(slave, TIOCSCTTY, 0)
-    become_stdio((slave, slave, slave))
-    os.close(slave)
 
 
 def become_stdio(stdio: tuple[int, int, int]) -> None:

@@ -1,7 +1,18 @@
-"""A further process in a running container (`exec`): joins its namespaces and cgroup, then ends as init did.
+"""A further process in a running container (`exec`).
 
-Joining a hostile container is the dangerous direction: from the fork on, its processes see this one. So it is born undumpable
-(launch.fork), holds nothing of the host when it arrives, and imports nothing any more; see finish.py for the rest.
+    caller                      joiner: in the caller's PID namespace                the process
+      │── fork ───────────────────> │ enters the cgroup
+      │                             │ joins all namespaces
+      │                             │ becomes the user; descriptors, filter, capabilities
+      │ <── forked ──────────────── │── clone(CLONE_PARENT) ─────────────────────────> │ in the container's PID namespace,
+      │     reaps the joiner        ╳                                                  │ and the caller's own child
+      │── adopted ───────────────────────────────────────────────────────────────────> │ leads a session
+      │ <── ready ──────────────────────────────────────────────────────────────────── │
+      │── start ─────────────────────────────────────────────────────────────────────> │ execve(2)
+
+Joining a hostile container is the dangerous direction: whatever is in its PID namespace can be watched through /proc, and
+with CAP_SYS_PTRACE taken over. So nobody is in it who holds a privilege, a descriptor or a directory of the host: the process
+is born there when all of that is gone. It is not dumpable either, until it executes its program (CVE-2016-9962).
 """
 
 from __future__ import annotations
@@ -12,7 +23,7 @@ import os
 from engine import linux
 from engine.errors import RuntimeFault
 from engine.runtime import namespaces
-from engine.runtime.process import finish, launch
+from engine.runtime.process import console, finish, launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
     from engine.oci.runtime import Process
     from engine.runtime.cgroups.manager import Cgroup
     from engine.runtime.process.channel import Channel
+    from engine.runtime.process.finish import Step
     from engine.runtime.process.launch import InitProcess
 
 
@@ -51,15 +63,10 @@ class Target:
             text = f"cannot join process {pid}: {os.strerror(e.errno or 0).lower()}"
             raise RuntimeFault("namespaces", text, e.errno or 0) from e
 
-    def for_children(self) -> list[tuple[int, int]]:
-        """(descriptor, flag) of the namespaces that the parent joins for its child."""
-        return [
-            (self._files[name], namespaces.KINDS[name][0]) for name in namespaces.FOR_CHILDREN if name in self._files
-        ]
-
     def join(self) -> None:
-        """Joins all the others, at once where the kernel can. Raises OSError, ESRCH where the process has ended."""
-        flags = {name: namespaces.KINDS[name][0] for name in self.names if name not in namespaces.FOR_CHILDREN}
+        """Joins all, at once where the kernel can; pid and time are where the next child is born. Raises OSError, ESRCH where
+        the process has ended."""
+        flags = {name: namespaces.KINDS[name][0] for name in self.names}
         try:
             linux.setns(self._pidfd, sum(flags.values()))
         except OSError as e:
@@ -94,10 +101,12 @@ def spawn(
         _main(channel, target, process, stdio, cgroup, seccomp)
 
     try:
-        joined = launch.fork(namespaces.ChildNamespaces(0, target.for_children()), child)
+        joined = launch.fork(namespaces.ChildNamespaces(), child)
     finally:
         target.close()
     try:
+        joined.expect("forked")
+        joined.tell("adopted")
         joined.expect("ready")
     except BaseException:
         joined.abandon()
@@ -115,16 +124,48 @@ def _main(
 ) -> NoReturn:
     step = finish.Step()
     try:
-        finish.begin(process, step)
-        step("cgroup", "enter the cgroup")
-        if cgroup:
-            cgroup.enter()
-        step("namespaces", "join the container's namespaces")
-        target.join()
-        target.close()
-        root = os.open("/", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        step("console", "connect the standard streams")
-        finish.connect(process, stdio, root, channel, first=False)
-        finish.execute(process, root, channel, step, seccomp)
+        _run(channel, target, process, stdio, cgroup, seccomp, step)
     except BaseException as e:
         finish.report(channel, step, e)
+
+
+def _run(
+    channel: Channel,
+    target: Target,
+    process: Process,
+    stdio: tuple[int, int, int] | None,
+    cgroup: Cgroup | None,
+    seccomp: tuple[bytes, int] | None,
+    step: Step,
+) -> NoReturn:
+    finish.begin(process, step)
+    step("cgroup", "enter the cgroup")
+    if cgroup:
+        cgroup.enter()
+    step("namespaces", "join the container's namespaces")
+    target.join()
+    root = os.open("/", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    step("console", "connect the standard streams")
+    finish.connect(process, stdio, root, channel, first=False)
+
+    program = finish.become_user(process, root, step)
+    finish.close_all_but(channel)
+    late = bool(process.get("noNewPrivileges"))  # then no privilege is needed for the filter
+    if not late:
+        finish.load_filter(seccomp, step)
+    finish.drop_capabilities(process, step)
+
+    step("fork", "fork into the container")
+    pid = linux.fork_sibling()
+    if pid:
+        channel.send("forked", pid=pid)
+        os._exit(0)
+    finish.await_message(channel, "adopted")
+    step("session", "start a session")
+    os.setsid()
+    if process.get("terminal"):
+        console.control(0)
+    finish.await_start(channel, step)
+    if late:
+        finish.load_filter(seccomp, step)
+    finish.execute(program, process, step)

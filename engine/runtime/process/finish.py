@@ -103,7 +103,8 @@ def connect(process: Process, stdio: tuple[int, int, int] | None, root: int, cha
             console.bind_console(slave, root)
         channel.send("console", fd=master)
         os.close(master)
-        console.become(slave)
+        console.become_stdio((slave, slave, slave))
+        os.close(slave)
         return
     if stdio:
         console.become_stdio(stdio)
@@ -130,18 +131,16 @@ def _use_own_null(fd: int, root: int) -> None:
     os.close(null)
 
 
-def execute(process: Process, root: int, channel: Channel, step: Step, seccomp: tuple[bytes, int] | None) -> NoReturn:
-    """Gives up every privilege that the spec does not grant, waits for `start`, and becomes the program."""
+def become_user(process: Process, root: int, step: Step) -> str:
+    """Limits, the user, the directory: all but the last privileges are gone. Returns the path of the program."""
     user: dict[str, Any] = process.get("user", {})
-    sets = process.get("capabilities", {})
-    environment = _environment(process)
     uid, gid = _identity(user, "uid"), _identity(user, "gid")
 
     step("rlimit", "set the resource limits")
     rlimits.apply(process.get("rlimits", []))
 
     step("capabilities", "drop capabilities from the bounding set")
-    capabilities.drop_bounding(capabilities.mask(sets.get("bounding", ())))
+    capabilities.drop_bounding(capabilities.mask(process.get("capabilities", {}).get("bounding", ())))
 
     step("cwd", f"change to the directory {process['cwd']}", process["cwd"])
     arrived = _change_directory(process["cwd"], root, refused=False)
@@ -153,38 +152,46 @@ def execute(process: Process, root: int, channel: Channel, step: Step, seccomp: 
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     linux.prctl(linux.PR_SET_KEEPCAPS, 0)
+    os.umask(user.get("umask", 0o022))
 
     step("cwd", f"change to the directory {process['cwd']}", process["cwd"])
     if not arrived:
         _change_directory(process["cwd"], root, refused=True)
     _check_directory(process["cwd"])
 
-    step("exec", "find the program")
-    program = find_program(process["args"], environment.get("PATH", ""))
-
     step("no_new_privs", "set no_new_privs")
     if process.get("noNewPrivileges"):
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
 
+    step("exec", "find the program")
+    return find_program(process["args"], _environment(process).get("PATH", ""))
+
+
+def await_start(channel: Channel, step: Step) -> None:
+    """Tells the parent that all is done but execve(2), and waits for its word."""
     step("ready", "wait for the start")
-    os.umask(user.get("umask", 0o022))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _close_all_but(channel)
     channel.send("ready")
     await_message(channel, "start")
 
-    # Without no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before that goes, and as late as can be: of mini's
-    # own calls it must allow capset, prctl and execve only.
+
+def load_filter(seccomp: tuple[bytes, int] | None, step: Step) -> None:
+    """The seccomp filter. Without no_new_privs this takes CAP_SYS_ADMIN, so it comes before that goes."""
     step("seccomp", "load the seccomp filter")
     if seccomp:
         capabilities.raise_effective()
         linux.seccomp_set_filter(*seccomp)
-    step("capabilities", "set the capabilities")
-    capabilities.apply(sets)
 
+
+def drop_capabilities(process: Process, step: Step) -> None:
+    step("capabilities", "set the capabilities")
+    capabilities.apply(process.get("capabilities", {}))
+
+
+def execute(program: str, process: Process, step: Step) -> NoReturn:
     step("exec", f"execute {program}", program)
     try:
-        os.execve(program, process["args"], environment)
+        os.execve(program, process["args"], _environment(process))
     except OSError as e:
         kind = CommandNotFound if e.errno == errno.ENOENT else CommandNotExecutable
         raise kind("exec", f"exec {program}: {reason(e)}", e.errno or 0, program) from e
@@ -281,7 +288,7 @@ def _executable(path: str) -> str:
     return path
 
 
-def _close_all_but(channel: Channel) -> None:
+def close_all_but(channel: Channel) -> None:
     """Closes every descriptor from 3 on but the channel, which execve(2) closes: the program inherits three, and could not
     name another as its own path or directory (CVE-2024-21626)."""
     channel.move_to(3)

@@ -10,7 +10,7 @@ import os
 
 from engine import linux
 from engine.runtime import devices, inside, mounts, namespaces, rootfs
-from engine.runtime.process import finish
+from engine.runtime.process import console, finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def _run(
 
     step("console", "connect the standard streams")
     finish.connect(process, stdio, root, channel, first=True)
+    if process.get("terminal"):
+        console.control(0)
     step("network", "wait for the network")
     finish.await_message(channel, "network")
     for key, value in settings.get("sysctl", {}).items():
@@ -119,4 +121,10 @@ def _run(
     if spec["root"].get("readonly"):
         rootfs.remount_readonly("/", root)
 
-    finish.execute(process, root, channel, step, seccomp)
+    program = finish.become_user(process, root, step)
+    finish.close_all_but(channel)
+    finish.await_start(channel, step)
+    # As late as can be: of mini's own calls a filter must allow capget, capset, prctl and execve only.
+    finish.load_filter(seccomp, step)
+    finish.drop_capabilities(process, step)
+    finish.execute(program, process, step)

@@ -103,8 +103,16 @@ class InitProcess:
                 raise channel.fault(message)
             if fd >= 0:
                 self.console = fd
+            if message["type"] == "forked":
+                self._adopt(message["pid"])
             if message["type"] == kind:
                 return
+
+    def _adopt(self, pid: int) -> None:
+        """Its child by clone(CLONE_PARENT) takes its place (exec.py); the one before has ended."""
+        os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        self.pid, self.pidfd = pid, os.pidfd_open(pid)
 
 
 def _wait_status(info: os.waitid_result | None) -> int:
