@@ -330,7 +330,9 @@ def remove(ctx: Context, name: str, force: bool = False, volumes: bool = False) 
             return
         lifecycle.release(ctx, record)
         lifecycle.delete(ctx, record, volumes or record.config["HostConfig"]["AutoRemove"])
-    _finish_image_removals(ctx)
+    from engine import imageuse
+
+    imageuse.finish_removals(ctx)
 
 
 def _kill_monitor(record: Record) -> None:
@@ -356,36 +358,3 @@ def wait(ctx: Context, name: str) -> int:
                 return int(payload)
     client.close()
     return int(refresh(ctx, record)["ExitCode"])
-
-
-# --- images that containers use ----------------------------------------------------------------------------------
-
-
-def image_users(ctx: Context, image_id: str) -> list[tuple[str, bool]]:
-    """(container ID, whether it runs) for every container of the image."""
-    return [
-        (r.id, bool(refresh(ctx, r)["Running"])) for r in records.list_all(ctx.paths) if r.config["Image"] == image_id
-    ]
-
-
-def remove_image(ctx: Context, name: str, force: bool = False) -> list[tuple[str, str]]:
-    """`rmi`: ("Untagged" or "Deleted", what), in Docker's order; Conflict where a container uses it."""
-    from engine.storage.images import ImageStore
-
-    return ImageStore(ctx.paths).remove(name, force, lambda i: image_users(ctx, i), lambda c: _unmount_image(ctx, c))
-
-
-def _finish_image_removals(ctx: Context) -> None:
-    from engine.storage.images import ImageStore
-
-    ImageStore(ctx.paths).finish_removals(lambda i: image_users(ctx, i), lambda c: _unmount_image(ctx, c))
-
-
-def _unmount_image(ctx: Context, chain_id: str) -> None:
-    from engine.runtime import mounts
-
-    point = ctx.paths.image_mount(chain_id)
-    if os.path.isdir(point):
-        if lifecycle.is_mounted(point):
-            mounts.unmount(point)
-        os.rmdir(point)

@@ -152,19 +152,19 @@ def _reserve(paths: Paths, record: Record) -> None:
         try:
             return files.create_exclusive(path, record.id.encode())
         except FileExistsError:
-            holder = _name_holder(paths, record.name)
+            holder = name_holder(paths, record.name)
             if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
                 break
             # its container was removed half-way: the name is free, and taken below by one of those who want it
             files.remove_file(path)
-    holder = _name_holder(paths, record.name) or "?"
+    holder = name_holder(paths, record.name) or "?"
     raise Conflict(
         f'Conflict. The container name "/{record.name}" is already in use by container "{holder}". '
         "You have to remove (or rename) that container to be able to reuse that name."
     )
 
 
-def _name_holder(paths: Paths, name: str) -> str | None:
+def name_holder(paths: Paths, name: str) -> str | None:
     try:
         return files.read_bytes(paths.name(name)).decode()
     except OSError:
@@ -174,7 +174,7 @@ def _name_holder(paths: Paths, name: str) -> str | None:
 def remove(record: Record) -> None:
     """Makes the container cease to exist; the caller holds its lock and has stopped it. The name goes first."""
     name = record.name
-    if _name_holder(record.paths, name) == record.id:
+    if name_holder(record.paths, name) == record.id:
         files.remove_file(record.paths.name(name))
     files.remove_tree(record.paths.container_run(record.id))
     files.remove_tree(record.directory)
@@ -188,7 +188,7 @@ def list_all(paths: Paths) -> list[Record]:
     except FileNotFoundError:
         return []
     for name in names:
-        holder = None if name.startswith(".") else _name_holder(paths, name)
+        holder = None if name.startswith(".") else name_holder(paths, name)
         if not holder:
             continue
         record = Record(paths, holder)
@@ -207,7 +207,7 @@ def find(paths: Paths, name: str) -> Record:
     if "/" not in plain and plain not in ("", ".", ".."):
         if len(plain) == 64 and os.path.exists(f"{paths.container(plain)}/config.json"):
             return Record(paths, plain)
-        holder = _name_holder(paths, plain)
+        holder = name_holder(paths, plain)
         if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
             return Record(paths, holder)
         matches = _by_prefix(paths, plain)
@@ -256,7 +256,7 @@ def collect(paths: Paths) -> list[str]:
 
     owned = set()
     for name in os.listdir(paths.names) if os.path.isdir(paths.names) else []:
-        holder = _name_holder(paths, name)
+        holder = name_holder(paths, name)
         if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
             owned.add(holder)
         elif not name.startswith(".") or time.time() - os.stat(paths.name(name)).st_mtime > 60:

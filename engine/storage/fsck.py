@@ -32,7 +32,8 @@ _NOUNS = {"indexes": "index", "trees": "directory", "layers": "layer", "blobs": 
 class StoreCheck:
     """One check of the images under a data root: `run`, then read the rest.
 
-    `records`: of the images, by ID, those that can be written again among them. `names`: (image ID, reference) of each name.
+    `records`: of the images, by ID, those that can be written again among them; `removing`: of those being removed; `names`:
+    (image ID, reference) of each name.
     """
 
     def __init__(self, paths: Paths) -> None:
@@ -44,7 +45,7 @@ class StoreCheck:
         self.layers: dict[str, str] = {}
         self.documents: dict[str, str] = {}
         self.bytes_read = 0
-        self._removing: list[dict[str, Any]] = []
+        self.removing: list[dict[str, Any]] = []
         self._unknown = False  # a record is lost: what it needed cannot be told from what nobody needs
 
     def run(self) -> None:
@@ -85,7 +86,7 @@ class StoreCheck:
             self._read_record(image_id)
         for image_id in self.store.ids(REMOVING):
             self._read_removal(image_id)
-        for image_id in {i for i, _ in self.names}.difference(self.records, (r["id"] for r in self._removing)):
+        for image_id in {i for i, _ in self.names}.difference(self.records, (r["id"] for r in self.removing)):
             if not os.path.exists(self.paths.image(image_id)):
                 self._recover(image_id, "its record is lost")
         for directory in (self.paths.images, self.paths.tags, self.paths.blobs):
@@ -93,7 +94,7 @@ class StoreCheck:
             for name in names_in(directory):
                 if name.startswith("."):
                     self._found(RUBBISH, self._below(directory, name), "half-written", "remove", f"{directory}/{name}")
-        needed = orphans.Needed([*self.records.values(), *self._removing])
+        needed = orphans.Needed([*self.records.values(), *self.removing])
         if quiet and not self._unknown:
             for kind, hex_, path in orphans.orphans(self.paths, needed):
                 self._found(
@@ -171,7 +172,7 @@ class StoreCheck:
         except StoreError:
             record = None
         if _is_record(record, image_id):
-            self._removing.append(record)
+            self.removing.append(record)
             return
         self._unknown = True
         self._found(DAMAGED, f"image {short(image_id)}", "the record of its removal is damaged", "quarantine", path)

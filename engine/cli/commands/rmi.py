@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from engine import containers
+from engine import imageuse
 from engine.cli.each import each
 from engine.context import Context
 
 
 def main(context: Context, image: list[str], force: bool) -> int:
     def remove(name: str) -> None:
-        for event, what in containers.remove_image(context, name, force):
+        for event, what in imageuse.remove(context, name, force):
             print(f"{event}: {what}")
 
     return each(image, remove)

@@ -1,0 +1,41 @@
+"""Images and the containers that use them: what removal has to know and to do on the host."""
+
+from __future__ import annotations
+
+import os
+
+from engine import lifecycle, records
+from engine.storage.images import ImageStore
+from engine.views import refresh
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from engine.context import Context
+
+
+def users(ctx: Context, image_id: str) -> list[tuple[str, bool]]:
+    """(container ID, whether it runs) for every container of the image."""
+    return [
+        (r.id, bool(refresh(ctx, r)["Running"])) for r in records.list_all(ctx.paths) if r.config["Image"] == image_id
+    ]
+
+
+def remove(ctx: Context, name: str, force: bool = False) -> list[tuple[str, str]]:
+    """`rmi`: ("Untagged" or "Deleted", what), in Docker's order; Conflict where a container uses it."""
+    return ImageStore(ctx.paths).remove(name, force, lambda i: users(ctx, i), lambda c: unmount(ctx, c))
+
+
+def finish_removals(ctx: Context) -> None:
+    """Deletes what removals left that waited for a container, or were killed. Idempotent."""
+    ImageStore(ctx.paths).finish_removals(lambda i: users(ctx, i), lambda c: unmount(ctx, c))
+
+
+def unmount(ctx: Context, chain_id: str) -> None:
+    """Takes the image's mount off the host. Containers that run keep theirs: overlayfs has a clone of it."""
+    from engine.runtime import mounts
+
+    point = ctx.paths.image_mount(chain_id)
+    if os.path.isdir(point):
+        if lifecycle.is_mounted(point):
+            mounts.unmount(point)
+        os.rmdir(point)
