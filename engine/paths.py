@@ -12,7 +12,8 @@ ROOT/                        data root: `var/` of a checkout, /var/lib/mini inst
 ├─ names/NAME                a container's name, reserved; holds its ID
 ├─ volumes/NAME/             volume.json and _data/
 ├─ networks/NAME/            network.json and leases/IP
-├─ cache/                    can be derived again: compiled seccomp filters
+├─ cache/                    can be derived again: compiled seccomp filters, what layers were compressed to
+├─ registry/                 what `mini registry serve` serves
 ├─ downloads/                layers on their way in
 ├─ quarantine/               what `fsck --repair` found damaged, under the time when it did
 └─ locks/                    flock files
@@ -155,6 +156,16 @@ class Paths:
     @property
     def cache(self) -> str:
         return f"{self.root}/cache"
+
+    @property
+    def compressed(self) -> str:
+        """One file a layer that was pushed, named by the DiffID's hex: what it was compressed to."""
+        return f"{self.root}/cache/compressed"
+
+    @property
+    def registry(self) -> str:
+        """What `mini registry serve` serves; its shape is that of `engine.images.registry_store`."""
+        return f"{self.root}/registry"
 
     def lock(self, name: str) -> str:
         """A flock file; `name` is a plain word such as `images` or `mount-HEX`."""

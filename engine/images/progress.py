@@ -1,4 +1,4 @@
-"""What a pull tells of itself while it runs. The command line draws it; a pull without listener tells nobody."""
+"""What a pull or push tells of itself while it runs. The command line draws it; without a listener nobody is told."""
 
 from __future__ import annotations
 
@@ -53,4 +53,36 @@ class _SilentLayer:
         pass
 
     def status(self, text: str) -> None:
+        pass
+
+
+class PushProgress(Protocol):
+    """One push, of one image or of several after each other. Called from one thread, except for the layers."""
+
+    def start(self, repository: str) -> None: ...
+
+    def layer(self, short_id: str, total: int) -> LayerProgress:
+        """Announces a layer of `total` uncompressed bytes, which `update` counts. Preparing, Waiting, Pushing, then
+        Pushed, Layer already exists, Mounted from x, or Skipped foreign layer."""
+
+    def finish(self, tag: str, digest: str, size: int) -> None:
+        """An image is pushed: no layer of it will tell anything any more. `size` is its manifest's."""
+
+    def close(self) -> None:
+        """The push is complete, or it failed."""
+
+
+class SilentPush:
+    """A listener that does not listen."""
+
+    def start(self, repository: str) -> None:
+        pass
+
+    def layer(self, short_id: str, total: int) -> LayerProgress:
+        return _SilentLayer()
+
+    def finish(self, tag: str, digest: str, size: int) -> None:
+        pass
+
+    def close(self) -> None:
         pass
