@@ -198,7 +198,7 @@ def build(inspect: dict[str, Any], directory: str, user: User, cgroup_path: str,
             "devices": defaults.host_devices() if privileged else list(defaults.DEFAULT_DEVICES),
             "maskedPaths": [] if privileged else defaults.masked_paths(os.cpu_count() or 1),
             "readonlyPaths": [] if privileged else list(defaults.READONLY_PATHS),
-            "sysctl": host["Sysctls"] or {},
+            "sysctl": {**(defaults.SYSCTLS if host["NetworkMode"] != "host" else {}), **(host["Sysctls"] or {})},
         },
     }
 

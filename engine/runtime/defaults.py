@@ -68,6 +68,9 @@ def masked_paths(possible_cpus: int) -> list[str]:
 
 READONLY_PATHS: list[str] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
+# In a network namespace of its own every port may be listened on, and ping(8) needs no raw socket (moby/moby#41030).
+SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+
 # In the order in which they are mounted.
 DEFAULT_MOUNTS: list[Mount] = [
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},

@@ -32,6 +32,7 @@ ALWAYS_ALLOWED: list[dict[str, Any]] = [
         ("c", 5, 1, "rwm"),  # console
         ("c", 5, 2, "rwm"),  # ptmx
         ("c", 136, None, "rwm"),  # pts/*
+        ("c", 10, 200, "rwm"),  # net/tun: VPNs that make the node themselves rely on it (runc#4556)
     )
 ]
 
