@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from engine.errors import CommandNotExecutable, CommandNotFound, RuntimeFault
+from engine.runtime.cgroups.manager import Cgroup, detect
 from engine.runtime.process import exec as joined
 from tests.support.process import Box
 
@@ -100,6 +101,24 @@ def test_programs_that_cannot_run(box: Box) -> None:
         box.exec(first, "/etc/motd")
 
 
+def test_a_container_at_its_limit_of_processes(box: Box) -> None:
+    cgroup = Cgroup(detect(), f"/mini-test-process/{os.getpid()}")
+    cgroup.create()
+    try:
+        cgroup.apply({"pids": {"limit": 1}})
+        box.options["cgroup"] = cgroup
+        first = box.start("sleep", "60")
+        with pytest.raises(
+            RuntimeFault, match="cannot start a process in the container: resource temporarily"
+        ) as caught:
+            box.exec(first, "true")
+        assert caught.value.hint == "is its limit of processes reached (--pids-limit)?"
+        assert cgroup.pids() == [first.pid]
+    finally:
+        box.close()
+        cgroup.delete()
+
+
 def test_a_container_that_has_ended(box: Box) -> None:
     first = box.start("true")
     first.wait()
@@ -113,7 +132,9 @@ def test_a_container_that_ends_meanwhile(box: Box) -> None:
     first = box.start("sleep", "60")
     process = box.spawn(first, "sleep", "60")
     first.kill(signal.SIGKILL)
-    assert os.waitid(os.P_PIDFD, first.pidfd, os.WEXITED | os.WNOHANG) is None  # the kernel waits for the other's parent
+    assert (
+        os.waitid(os.P_PIDFD, first.pidfd, os.WEXITED | os.WNOHANG) is None
+    )  # the kernel waits for the other's parent
     assert os.waitstatus_to_exitcode(process.wait()) == -signal.SIGKILL
     process.close()
     assert os.waitstatus_to_exitcode(first.wait()) == -signal.SIGKILL

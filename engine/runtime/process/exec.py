@@ -155,8 +155,7 @@ def _run(
         finish.load_filter(seccomp, step)
     finish.drop_capabilities(process, step)
 
-    step("fork", "fork into the container")
-    pid = linux.fork_sibling()
+    pid = _fork_into_the_container()
     if pid:
         channel.send("forked", pid=pid)
         os._exit(0)
@@ -169,3 +168,15 @@ def _run(
     if late:
         finish.load_filter(seccomp, step)
     finish.execute(program, process, step)
+
+
+def _fork_into_the_container() -> int:
+    try:
+        return linux.fork_sibling()
+    except OSError as e:
+        hints = {
+            errno.EAGAIN: "is its limit of processes reached (--pids-limit)?",
+            errno.ENOMEM: "it may have ended meanwhile",  # what alloc_pid() in the kernel says then
+        }
+        text = f"cannot start a process in the container: {os.strerror(e.errno or 0).lower()}"
+        raise RuntimeFault("fork", text, e.errno or 0, hint=hints.get(e.errno or 0)) from e
