@@ -127,8 +127,10 @@ def _mount_points(ctx: Context, options: CreateOptions, image: Image) -> list[di
 
     volumes = Volumes(ctx.paths)
     points = []
-    for wanted in parse_volume_options(options.volumes, os.getcwd()):
-        mode = next((v.split(":")[2] for v in options.volumes if v.count(":") == 2), "") and wanted["relabel"]
+    for written, wanted in zip(options.volumes, parse_volume_options(options.volumes, os.getcwd()), strict=True):
+        # Docker shows the mode as written, and "z" for a named volume without one.
+        named = wanted["type"] == "volume" and wanted["source"]
+        mode = written.split(":")[2] if written.count(":") == 2 else "z" if named else ""
         point: dict[str, Any] = {
             "Type": wanted["type"],
             "Source": wanted["source"],
