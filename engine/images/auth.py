@@ -1,86 +1,82 @@
-"""Who mini is to a registry: Docker's credentials file, and the answers to a 401.
+"""Who mini is to a registry: the answers to a 401.
 
-https://distribution.github.io/distribution/spec/auth/token/ and /oauth/. A registry names its token server (the realm)
-itself, so the realm gets the credentials of that registry and of no other, and on conditions only (CVE-2020-15157): the
-challenge came from the registry's own address, not from where a redirect led; the realm of an https registry is https.
+https://distribution.github.io/distribution/spec/auth/token/ and /oauth/. What registries want, by their challenge:
+- Basic: user and password with each request (Amazon ECR, Artifactory, a plain htpasswd).
+- Bearer: a token for one repository, from the token server (the realm) that the challenge names. It is fetched by GET,
+  anonymously or with user and password (Docker Hub, GHCR, Quay, GitLab, Harbor, Google), or by POST with the identity
+  token that a login gave (Azure), or with the refresh token that came with the last one.
+
+A registry names its token server itself, so the realm gets the credentials of that registry and of no other, and on
+conditions only (CVE-2020-15157): the challenge came from the registry's own address, not from where a redirect led; the
+realm of an https registry is https.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
 from urllib.parse import urlencode, urlsplit
 
-from engine.errors import RegistryError, Unauthorized, UsageError
-from engine.images.transport import READ_ERRORS, Transport, is_loopback, origin, unreachable
+import requests
+
+from engine.errors import RegistryError, Unauthorized
+from engine.images.credentials import Credential, HelperError
+from engine.images.proxies import is_loopback
+from engine.images.transport import ANY, Access, Transport, origin, read_body
 from engine.oci.image import load_json
 
-# Docker Hub's key in the credentials file, from the days of the first registry protocol.
-HUB_KEY = "https://index.docker.io/v1/"
+CLIENT = "mini"
 _MAX_ANSWER = 1 << 20
+# The specification's life of a token that does not say, and how long before its end it is not used any more, in seconds.
+_SHORTEST_LIFE = 60.0
+_MARGIN = 10.0
 _CHALLENGE = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?')
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """One entry of `auths`: a user and password, or a token that the registry's token server gave at login."""
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
-
-    def basic(self) -> str:
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-
-
-def find_credential(domain: str, environ: Mapping[str, str]) -> Credential | None:
-    """What `config.json` (DOCKER_CONFIG or ~/.docker) knows for the registry `domain`, which is as in references.
-
-    Raises UsageError where the file is damaged.
-    """
-    folder = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME") or "/", ".docker")
-    path = os.path.join(folder, "config.json")
-    try:
-        with open(path, "rb") as file:
-            config = load_json(file.read(), path)
-    except FileNotFoundError:
-        return None
-    except (OSError, RegistryError) as e:
-        raise UsageError(f"cannot read the credentials in {path}: {e}") from e
-    auths = config.get("auths")
-    if not isinstance(auths, dict):
-        return None
-    wanted = ("docker.io", "index.docker.io", "registry-1.docker.io") if domain == "docker.io" else (domain,)
-    for key, entry in auths.items():
-        if isinstance(entry, dict) and _host_of(key) in wanted:
-            return _credential(entry, path)
-    return None
-
-
 class Authorizer:
-    """The Authorization header for one repository at one address. Thread-safe: a token is fetched once for all."""
+    """The Authorization header for one repository at one address. Thread-safe: a token is fetched once for all.
 
-    def __init__(self, transport: Transport, base: str, scope: str, credential: Credential | None) -> None:
+    `find` is asked for credentials once, when the registry first wants any: public images need no helper program.
+    `base` is an address of the registry, `access` what it and its token server are spoken to with. After `answer`,
+    `identity_token` is what the token server gave in exchange for a password where `offline` asked for it (a login).
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        base: str,
+        scope: str,
+        find: Callable[[], Credential | None],
+        access: Access = ANY,
+        offline: bool = False,
+    ) -> None:
+        self.identity_token = ""
+        self.trouble: str | None = None
         self._transport = transport
         self._base = base
         self._scope = scope
-        self._credential = credential
+        self._find: Callable[[], Credential | None] | None = find
+        self._access = access
+        self._offline = offline
+        self._credential: Credential | None = None
+        self._refresh_token = ""
+        self._challenge: Mapping[str, str] = {}
         self._header: str | None = None
+        self._expires = float("inf")
         self._lock = threading.Lock()
-        if credential and credential.registry_token:
-            self._header = f"Bearer {credential.registry_token}"
 
     @property
     def header(self) -> str | None:
-        """What to send now; None until the registry asks."""
-        return self._header
+        """What to send now; None until the registry asks. A token about to expire is renewed first.
+
+        Raises Unauthorized or RegistryError where it cannot be.
+        """
+        with self._lock:
+            if time.monotonic() >= self._expires:
+                self._header = self._bearer(self._challenge)
+            return self._header
 
     def answer(self, challenge: str, rejected: str | None) -> bool:
         """Deals with a 401 to a request that was sent with the header `rejected`: True where trying again makes sense.
@@ -91,10 +87,13 @@ class Authorizer:
             if self._header != rejected:
                 return True
             offered = parse_challenge(challenge)
+            if not offered:
+                return False
+            credential = self._known()
             if "bearer" in offered:
-                fresh = f"Bearer {self._token(offered['bearer'])}"
-            elif "basic" in offered and self._credential and self._credential.username:
-                fresh = self._credential.basic()
+                fresh = self._bearer(offered["bearer"], rejected)
+            elif "basic" in offered and credential and credential.username:
+                fresh = credential.basic()
             else:
                 return False
             if fresh == rejected:
@@ -102,38 +101,86 @@ class Authorizer:
             self._header = fresh
             return True
 
+    def _known(self) -> Credential | None:
+        """The credentials, looked up once. A helper that fails is remembered as the reason why there are none."""
+        if self._find:
+            try:
+                self._credential = self._find()
+            except HelperError as e:
+                self.trouble = e.message
+            self._find = None
+        return self._credential
+
+    def _bearer(self, parameters: Mapping[str, str], rejected: str | None = None) -> str:
+        credential = self._known()
+        if credential and credential.registry_token and f"Bearer {credential.registry_token}" != rejected:
+            return f"Bearer {credential.registry_token}"
+        self._challenge = parameters
+        return f"Bearer {self._token(parameters)}"
+
     def _token(self, parameters: Mapping[str, str]) -> str:
         realm = parameters.get("realm", "")
         self._check_realm(realm)
-        query = {"service": parameters.get("service", ""), "scope": parameters.get("scope") or self._scope}
-        query = {k: v for k, v in query.items() if v}
-        authorization, data, method, url = None, None, "GET", realm
-        credential = self._credential
-        if credential and credential.identity_token:
-            secret = {"grant_type": "refresh_token", "refresh_token": credential.identity_token, "client_id": "mini"}
-            method, data = "POST", query | secret
-        else:
-            if credential and credential.username:
-                authorization = credential.basic()
-                query["account"] = credential.username
-            url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-        response = self._transport.send(method, url, {"Accept": "application/json"}, authorization, data)
-        try:
-            body = response.raw.read(_MAX_ANSWER, decode_content=False)
-        except READ_ERRORS as e:
-            raise unreachable(url, e) from e
-        finally:
-            response.close()
+        wanted = {"service": parameters.get("service", ""), "scope": _joined(parameters.get("scope", ""), self._scope)}
+        wanted = {k: v for k, v in wanted.items() if v}
+        response = self._ask(realm, wanted)
+        body = read_body(response, _MAX_ANSWER, "token")
         if response.status_code in (400, 401, 403):
-            who = f"the user {credential.username}" if authorization and credential else "an anonymous user"
-            raise Unauthorized(f"{origin(realm)} refuses a token to {who} for {query.get('scope', 'any scope')}")
+            user = self._credential.username or "this user" if self._credential else ""
+            who = f"the user {user}" if user else "an anonymous user"
+            raise Unauthorized(f"{origin(realm)} refuses a token to {who} for {wanted.get('scope', 'any scope')}")
         if response.status_code != 200:
             raise RegistryError(f"{origin(realm)} answers {response.status_code} to the request for a token")
         answer = load_json(body, f"the token server {origin(realm)}")
         token = answer.get("token") or answer.get("access_token")
-        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
+        if not _is_token(token):
             raise RegistryError(f"{origin(realm)} answers without a token")
-        return token
+        refresh = answer.get("refresh_token")
+        if isinstance(refresh, str) and _is_token(refresh):
+            self._refresh_token = refresh
+            self.identity_token = refresh if self._offline else ""
+        life = answer.get("expires_in")
+        known = isinstance(life, int | float) and 0 < life < 1e9
+        self._expires = time.monotonic() + max(float(life) if known and life else 0.0, _SHORTEST_LIFE) - _MARGIN
+        return str(token)
+
+    def _ask(self, realm: str, wanted: dict[str, str]) -> requests.Response:
+        """The token server's answer: by GET, as all of them have it, or by POST where there is a token to refresh.
+
+        A refresh token that has expired itself is forgotten where there is a password; a server that has no GET (405, 404)
+        is given the password by POST.
+        """
+        credential = self._credential
+        refresh = self._refresh_token or (credential.identity_token if credential else "")
+        if refresh:
+            response = self._post(realm, wanted, {"grant_type": "refresh_token", "refresh_token": refresh})
+            if response.status_code == 200 or not (credential and credential.username and credential.password):
+                return response
+            response.close()
+            self._refresh_token = ""
+        query, authorization = dict(wanted), None
+        if credential and credential.username:
+            authorization = credential.basic()
+            query["account"] = credential.username
+        if self._offline:
+            query |= {"offline_token": "true", "client_id": CLIENT}
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}" if query else realm
+        response = self._send("GET", url, authorization, None)
+        if response.status_code in (404, 405) and credential and credential.username:
+            response.close()
+            secret = {"grant_type": "password", "username": credential.username, "password": credential.password}
+            response = self._post(realm, wanted, secret)
+        return response
+
+    def _post(self, realm: str, wanted: dict[str, str], secret: dict[str, str]) -> requests.Response:
+        form = {**wanted, **secret, "client_id": CLIENT}
+        if self._offline:
+            form["access_type"] = "offline"
+        return self._send("POST", realm, None, form)
+
+    def _send(self, method: str, url: str, authorization: str | None, data: dict[str, str] | None) -> requests.Response:
+        access = self._access if origin(url) == origin(self._base) else self._access.abroad()
+        return self._transport.send(method, url, {"Accept": "application/json"}, authorization, data, access=access)
 
     def _check_realm(self, realm: str) -> None:
         """Refuses a realm that is not https, except for an http registry: there, loopback or its own host will do."""
@@ -162,24 +209,20 @@ def parse_challenge(value: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _host_of(key: str) -> str:
-    """Keys are hosts, or addresses such as `https://index.docker.io/v1/` from older logins."""
-    return key.partition("://")[2].partition("/")[0] if "://" in key else key.partition("/")[0]
+def _joined(asked: str, own: str) -> str:
+    """The scope to ask for: the challenge's, with our own actions where it is of the same repository.
+
+    A registry names the scope of one request; a token that can push as well is fetched once instead of twice.
+    """
+    if not asked:
+        return own
+    resource, _, actions = asked.rpartition(":")
+    own_resource, _, own_actions = own.rpartition(":")
+    if resource != own_resource:
+        return asked
+    return f"{resource}:{','.join(dict.fromkeys([*own_actions.split(','), *actions.split(',')]))}"
 
 
-def _credential(entry: Mapping[str, Any], path: str) -> Credential | None:
-    values = {k: v if isinstance(v := entry.get(k), str) else "" for k in ("username", "password", "auth")}
-    if values["auth"]:
-        try:
-            user, _, password = base64.b64decode(values["auth"], validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError) as e:
-            raise UsageError(f"cannot read the credentials in {path}: an entry of auths is damaged") from e
-        values["username"], values["password"] = user, password.rstrip("\0")
-    identity, registry = entry.get("identitytoken"), entry.get("registrytoken")
-    found = Credential(
-        values["username"],
-        values["password"],
-        identity if isinstance(identity, str) else "",
-        registry if isinstance(registry, str) else "",
-    )
-    return found if found != Credential() else None
+def _is_token(value: object) -> bool:
+    """Whether it can stand in a header: else it could smuggle another one in."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value) and " " not in value

@@ -1,11 +1,8 @@
-"""The registry API, as a client: manifests and blobs of one repository, from its registry or from mirrors.
+"""The registry API, as a client: manifests, blobs and tags of one repository, from its registry or from mirrors.
 
-https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md. Which addresses stand for a domain:
-- Docker Hub's names (`docker.io`) live at registry-1.docker.io; every other domain is the host itself.
-- https, except where the host is loopback: then http.
-- `MINI_REGISTRY_MIRRORS="docker.io=http://127.0.0.1:5000,…"`: mirrors, tried in the order given, with the credentials
-  of their own host; then, as in containerd, the registry itself, whatever the mirror's failure was; of several errors
-  the one that got furthest is reported. `MINI_REGISTRY_FALLBACK=no` leaves the registry itself out.
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md. `endpoints.py` says which addresses are asked. As
+in containerd, whatever the failure of a mirror was, the next address is asked, and at last the registry itself; of several
+errors the one that got furthest is reported.
 """
 
 from __future__ import annotations
@@ -13,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from functools import partial
+from urllib.parse import urlencode, urlsplit
 
 import requests
 
@@ -24,18 +22,21 @@ from engine.errors import (
     RegistryError,
     RegistryUnreachable,
     Unauthorized,
-    UsageError,
 )
-from engine.images.auth import Authorizer, find_credential
-from engine.images.reference import DEFAULT_DOMAIN, Reference
-from engine.images.transport import READ_ERRORS, Transport, is_loopback, origin, unreachable
+from engine.images import foreign
+from engine.images.auth import Authorizer
+from engine.images.credentials import CredentialStore
+from engine.images.endpoints import Endpoint, endpoints
+from engine.images.reference import DEFAULT_DOMAIN, Reference, is_tag
+from engine.images.transport import Access, Transient, Transport, origin, read_body
 from engine.oci.digest import is_digest
 from engine.oci.image import INDEX_TYPES, MANIFEST_TYPES, Descriptor, load_json
 
-HUB_ADDRESS = "https://registry-1.docker.io"
 ACCEPT = ", ".join(INDEX_TYPES + MANIFEST_TYPES)
 MAX_MANIFEST = 4 << 20
 _MAX_ERROR_BODY = 64 << 10
+_MAX_TAGS_PAGE = 4 << 20
+_MAX_TAGS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +63,33 @@ class Registry:
     ) -> None:
         self.reference = reference
         self.transport = transport or Transport(environ)
-        scope = f"repository:{reference.path}:{actions}"
-        self._endpoints = [
-            Endpoint(domain, base, Authorizer(self.transport, base, scope, find_credential(domain, environ)))
-            for domain, base in addresses(reference.domain, environ)
-        ]
+        scope, store = f"repository:{reference.path}:{actions}", CredentialStore(environ)
+        self._addresses = [Address(e, self.transport, scope, store) for e in endpoints(reference.domain, environ)]
 
-    def push_endpoint(self) -> Endpoint:
+    def push_address(self) -> Address:
         """The one address that pushes go to: the registry's own, never a mirror's; unless there are only mirrors."""
-        own = (e for e in self._endpoints if e.domain == self.reference.domain)
-        return next(own, self._endpoints[0])
+        able = [a for a in self._addresses if "push" in a.endpoint.capabilities]
+        if not able:
+            raise RegistryError(f"no address of {self.reference.domain} may be pushed to, says its hosts.toml")
+        return next((a for a in able if a.endpoint.domain == self.reference.domain), able[0])
 
     def get_manifest(self, name: str) -> RawManifest:
         """The manifest or index of a tag or digest. Raises ManifestUnknown, Unauthorized, RegistryUnreachable …"""
-        response = self._get(f"manifests/{name}", {"Accept": ACCEPT})
-        data = self.read_body(response, MAX_MANIFEST, "manifest")
+        need = "pull" if is_digest(name) else "resolve"
+        data, headers = self._small(f"manifests/{name}", MAX_MANIFEST, "manifest", {"Accept": ACCEPT}, need)
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        promised = name if is_digest(name) else response.headers.get("Docker-Content-Digest", "")
+        promised = name if is_digest(name) else headers.get("Docker-Content-Digest", "")
         if promised.startswith("sha512:"):
             promised = ""
         if promised and promised != digest:
             raise IntegrityError(f"the manifest of {self.reference} is not what was promised: {digest}, not {promised}")
-        return RawManifest(data, digest, response.headers.get("Content-Type", ""))
+        return RawManifest(data, digest, headers.get("Content-Type", ""))
 
     def get_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """A small blob (an image's config), verified. Raises IntegrityError, RegistryError."""
         if descriptor.size > limit:
             raise RegistryError(f"blob {descriptor.digest} has {descriptor.size} bytes, more than the limit of {limit}")
-        data = self.read_body(self.open_blob(descriptor), descriptor.size, "blob")
+        data, _ = self._small(f"blobs/{descriptor.digest}", descriptor.size, "blob", {}, "pull")
         if len(data) != descriptor.size or "sha256:" + hashlib.sha256(data).hexdigest() != descriptor.digest:
             raise IntegrityError(f"blob {descriptor.digest} of {self.reference} does not have its digest and size")
         return data
@@ -97,67 +97,87 @@ class Registry:
     def open_blob(self, descriptor: Descriptor, offset: int = 0) -> requests.Response:
         """The blob from byte `offset` on, unread, as `response.raw`; or all of it, where the answer is 200, not 206."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        return self._get(f"blobs/{descriptor.digest}", headers)
+        if descriptor.urls:
+            found = foreign.open_layer(self.transport, self._addresses[-1].endpoint.root, descriptor, headers)
+            if found:
+                return found
+        return self._get(f"blobs/{descriptor.digest}", headers, "pull")
 
-    def read_body(self, response: requests.Response, limit: int, what: str) -> bytes:
-        """All of a small body, undecoded; closes the response. Raises RegistryError beyond `limit` bytes."""
-        with response:
-            try:
-                data: bytes = response.raw.read(limit + 1, decode_content=False)
-            except READ_ERRORS as e:
-                raise unreachable(response.url, e) from e
-        if len(data) > limit:
-            raise RegistryError(f"{origin(response.url)} sends a {what} of more than {limit} bytes")
-        return data
+    def list_tags(self) -> list[str]:
+        """Every tag of the repository, in the registry's order; its list may have pages (Link, RFC 8288)."""
+        found: list[str] = []
+        path, seen = "tags/list", set[str]()
+        while path not in seen:
+            seen.add(path)
+            data, headers = self._small(path, _MAX_TAGS_PAGE, "list of tags", {}, "resolve")
+            tags = load_json(data, f"the tags of {self.reference.familiar_name}").get("tags") or []
+            if not isinstance(tags, list) or not all(isinstance(t, str) and is_tag(t) for t in tags):
+                raise RegistryError(f"the registry's list of the tags of {self.reference.familiar_name} is malformed")
+            found += tags
+            if len(found) > _MAX_TAGS:
+                raise RegistryError(f"{self.reference.familiar_name} has more than {_MAX_TAGS} tags")
+            link = headers.get("Link", "")
+            query = urlsplit(link.partition("<")[2].partition(">")[0]).query if 'rel="next"' in link else ""
+            path = f"tags/list?{query}" if query else path
+        return list(dict.fromkeys(found))
 
     def close(self) -> None:
         self.transport.close()
 
-    def _get(self, path: str, headers: Mapping[str, str]) -> requests.Response:
-        """The first good answer of an endpoint; that endpoint is asked first from then on."""
-        failures: list[MiniError] = []
-        endpoints = list(self._endpoints)
-        for endpoint in endpoints:
+    def _small(
+        self, path: str, limit: int, what: str, headers: Mapping[str, str], need: str
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """All of a small body, and the headers it came with. A connection that breaks meanwhile is tried again."""
+        for attempt in range(1, self.transport.attempts + 1):
+            response = self._get(path, headers, need)
             try:
-                response = self._ask(endpoint, path, headers, last=endpoint is endpoints[-1])
+                return read_body(response, limit, what), response.headers
+            except Transient:
+                if attempt == self.transport.attempts:
+                    raise
+                self.transport.pause(attempt, None)
+        raise AssertionError("unreachable")
+
+    def _get(self, path: str, headers: Mapping[str, str], need: str) -> requests.Response:
+        """The first good answer of an address that can do what is needed; that one is asked first from then on."""
+        failures: list[MiniError] = []
+        addresses = [a for a in self._addresses if need in a.endpoint.capabilities]
+        if not addresses:
+            raise RegistryError(
+                f"no address of {self.reference.domain} may be asked for this: {need!r} is not among its capabilities",
+                f"see hosts.toml of {self.reference.domain}",
+            )
+        for address in addresses:
+            try:
+                response = self._ask(address, path, headers, last=address is addresses[-1])
             except (RegistryError, IntegrityError) as e:
                 failures.append(e)
                 continue
             if failures:
-                self._endpoints = [endpoint, *(e for e in endpoints if e is not endpoint)]
+                self._addresses = [address, *(a for a in self._addresses if a is not address)]
             return response
         raise max(failures, key=_weight)
 
-    def _ask(self, endpoint: Endpoint, path: str, headers: Mapping[str, str], last: bool) -> requests.Response:
-        url = f"{endpoint.base}/v2/{self.reference.path}/{path}"
+    def _ask(self, address: Address, path: str, headers: Mapping[str, str], last: bool) -> requests.Response:
+        url = address.url(f"{self.reference.path}/{path}")
         attempts = None if last else 1
         # Twice is enough: the first 401 gets a token, the second says that this one (expired in between) is not enough.
         for _ in range(3):
-            sent = endpoint.authorizer.header
-            response = self.transport.send("GET", url, headers, sent, attempts=attempts)
+            sent = address.authorizer.header
+            response = self.transport.send("GET", url, headers, sent, attempts=attempts, access=address.access)
             if response.status_code in (200, 206):
                 return response
             challenge = response.headers.get("WWW-Authenticate", "")
-            detail = self.read_error(response)
+            detail = read_error(response)
             # A challenge from where a redirect led is not the registry's, and gets no answer.
             ours = origin(response.url) == origin(url)
-            if response.status_code != 401 or not ours or not endpoint.authorizer.answer(challenge, sent):
+            if response.status_code != 401 or not ours or not address.authorizer.answer(challenge, sent):
                 break
-        raise self._error(response, path, detail)
+        raise self._error(response, path, detail, address.authorizer.trouble)
 
-    def read_error(self, response: requests.Response) -> tuple[str, str]:
-        """(code, text for people) of an error answer, which may be anything at all; closes the response."""
-        try:
-            body = self.read_body(response, _MAX_ERROR_BODY, "error message")
-            first = load_json(body, "error")["errors"][0]
-            code, message = str(first.get("code") or ""), str(first.get("message") or "")
-        except (MiniError, LookupError, TypeError, AttributeError):
-            return "", ""
-        words = code.lower().replace("_", " ")
-        text = ": ".join(w for w in (words, message) if w)
-        return code, "".join(c if c.isprintable() else " " for c in text)[:300]
-
-    def _error(self, response: requests.Response, path: str, detail: tuple[str, str]) -> RegistryError:
+    def _error(
+        self, response: requests.Response, path: str, detail: tuple[str, str], trouble: str | None
+    ) -> RegistryError:
         code, text = detail
         reference, where = self.reference, urlsplit(response.url).netloc
         status = response.status_code
@@ -165,8 +185,8 @@ class Registry:
             return Unauthorized(
                 f"pull access denied for {reference.familiar_name}, repository does not exist or may require "
                 f"authorization: {text or f'{where} answers {status}'}",
-                f'check the name; for a private repository, log in first ("docker login {reference.domain}" writes the '
-                "~/.docker/config.json that mini reads)",
+                trouble
+                or f"check the name; for a private repository, log in first: mini login {_login_name(reference.domain)}",
             )
         if status == 404 and code == "NAME_UNKNOWN":
             return ManifestUnknown(f"repository {reference.familiar_name} not found: {text}")
@@ -184,44 +204,36 @@ class Registry:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One address of a repository's registry. `domain` is whose credentials the authorizer has."""
+class Address:
+    """One endpoint, and the authorization that it wants."""
 
-    domain: str
-    base: str
-    authorizer: Authorizer
+    def __init__(self, endpoint: Endpoint, transport: Transport, scope: str, store: CredentialStore) -> None:
+        self.endpoint = endpoint
+        self.access = Access(endpoint.tls, endpoint.headers)
+        find = partial(store.find, endpoint.domain)
+        self.authorizer = Authorizer(transport, endpoint.root, scope, find, self.access)
 
-
-def addresses(domain: str, environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(credentials' domain, base address) of what stands for a domain, in the order to ask. Raises UsageError."""
-    found = [(urlsplit(base).netloc, base) for name, base in _mirrors(environ) if name == domain]
-    if found and environ.get("MINI_REGISTRY_FALLBACK", "").lower() in ("no", "0", "false", "off"):
-        return found
-    if domain == DEFAULT_DOMAIN:
-        return [*found, (domain, HUB_ADDRESS)]
-    host = urlsplit(f"//{domain}").hostname or ""
-    return [*found, (domain, f"{'http' if is_loopback(host) else 'https'}://{domain}")]
+    def url(self, path: str) -> str:
+        joint = "&" if "?" in path else "?"
+        namespace = f"{joint}{urlencode({'ns': self.endpoint.namespace})}" if self.endpoint.namespace else ""
+        return f"{self.endpoint.root}/{path}{namespace}"
 
 
-def _mirrors(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    found = []
-    for entry in environ.get("MINI_REGISTRY_MIRRORS", "").replace(",", " ").split():
-        domain, _, base = entry.partition("=")
-        parts = urlsplit(base)
-        if (
-            not domain
-            or parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.query
-            or "@" in parts.netloc
-        ):
-            raise UsageError(
-                f"MINI_REGISTRY_MIRRORS: {entry!r} is not DOMAIN=http[s]://HOST[:PORT]",
-                "for instance MINI_REGISTRY_MIRRORS=docker.io=http://127.0.0.1:5000",
-            )
-        found.append((DEFAULT_DOMAIN if domain == "index.docker.io" else domain, base.rstrip("/")))
-    return found
+def read_error(response: requests.Response) -> tuple[str, str]:
+    """(code, text for people) of an error answer, which may be anything at all; closes the response."""
+    try:
+        body = read_body(response, _MAX_ERROR_BODY, "error message")
+        first = load_json(body, "error")["errors"][0]
+        code, message = str(first.get("code") or ""), str(first.get("message") or "")
+    except (MiniError, LookupError, TypeError, AttributeError):
+        return "", ""
+    words = code.lower().replace("_", " ")
+    text = ": ".join(w for w in (words, message) if w)
+    return code, "".join(c if c.isprintable() else " " for c in text)[:300]
+
+
+def _login_name(domain: str) -> str:
+    return "" if domain == DEFAULT_DOMAIN else domain
 
 
 def _weight(error: MiniError) -> int:

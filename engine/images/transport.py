@@ -4,34 +4,44 @@ Built on the adapter of `requests` (its connection pool) and not on its Session,
 redirect, decode it, keep cookies and add credentials from `.netrc`. What is particular here, each for a reason:
 - Redirects are followed here, and the Authorization header is dropped at the first hop to another scheme, host or port.
 - `Accept-Encoding: identity`, and bodies are read raw: a decoded body no longer has the digest that was asked for.
-- Proxies come from the environment, but loopback is never proxied.
-- Certificates are checked against the system's store, as Docker does, where there is one.
+- Proxies come from the environment, but loopback is never proxied (`proxies.py`).
+- Certificates are checked against the system's store, as Docker does, and what `certs.d` has for the host.
+- A server that drips is one that does not answer: `Patience`.
 """
 
 from __future__ import annotations
 
 import email.utils
 import errno
-import ipaddress
 import os
 import random
+import re
 import socket
 import ssl
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import requests.adapters
-import requests.utils
+import urllib3
 import urllib3.exceptions
+import urllib3.util.ssl_
 
 from engine.errors import RegistryError, RegistryUnreachable, UsageError
+from engine.images import certs
+from engine.images.certs import Tls
+from engine.images.proxies import proxy_for
 
 CONNECT_TIMEOUT = 15.0
 READ_TIMEOUT = 60.0
+# A body that brings less than this many bytes in this many seconds is given up: 1 KiB a second.
+STALL_TIME = 60.0
+STALL_BYTES = 60 << 10
 MAX_REDIRECTS = 10
 MAX_RETRY_AFTER = 60.0
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
@@ -41,8 +51,48 @@ REDIRECTS = (301, 302, 303, 307, 308)
 READ_ERRORS = (urllib3.exceptions.HTTPError, requests.RequestException, OSError)
 
 
+# A request's body: a form, bytes, or pieces, which can be sent once.
+Body = Mapping[str, str] | bytes | Iterable[bytes] | None
+
+
 class Interrupted(Exception):
     """The pull is being given up (Ctrl-C, or another layer failed): the thread that sees this cleans up and ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What requests to one address are made with. The headers and client certificates are for its own origin only."""
+
+    tls: Tls = Tls()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def abroad(self) -> Access:
+        """What is left of it where a redirect or a challenge leads to another origin: whom to trust."""
+        return Access(Tls(self.tls.authorities, (), self.tls.verify))
+
+
+ANY = Access()
+
+
+class Patience:
+    """Ends the reading of a body that comes too slowly (STALL_BYTES in STALL_TIME). Time-outs of the socket cannot: each
+    byte starts them again."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._start = time.monotonic()
+        self._count = 0
+
+    def received(self, count: int) -> None:
+        """Raises Transient where what came since STALL_TIME ago is too little."""
+        self._count += count
+        now = time.monotonic()
+        if now - self._start >= STALL_TIME:
+            if self._count < STALL_BYTES:
+                where = urlsplit(self._url).netloc.rpartition("@")[2]
+                slow = f"{self._count} bytes in {now - self._start:.0f} seconds"
+                raise Transient(f"{where} sends too slowly: {slow}", "check the network, or try again")
+            self._start, self._count = now, 0
 
 
 class Transport:
@@ -56,8 +106,11 @@ class Transport:
         self.attempts = attempts
         self.backoff = backoff
         self.stop = threading.Event()
-        self._verify = _certificates(environ)
-        self._adapter = requests.adapters.HTTPAdapter(pool_maxsize=16)
+        self._environ = environ
+        self._authorities = _certificates(environ)
+        self._folders = certs.directories(environ)
+        self._adapters: dict[Tls | None, requests.adapters.HTTPAdapter] = {}
+        self._known: dict[tuple[Tls, str], Tls] = {}
         self._live: weakref.WeakSet[requests.Response] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -67,17 +120,20 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         authorization: str | None = None,
-        data: Mapping[str, str] | bytes | Iterable[bytes] | None = None,
+        data: Body = None,
         attempts: int | None = None,
+        access: Access = ANY,
     ) -> requests.Response:
         """The answer, whatever its status, its body unread; the caller closes it. `response.url` is where it came from.
 
-        Raises RegistryUnreachable where there was none after all attempts, RegistryError for a refused redirect.
+        `access` is what the address of `url` is spoken to with, besides what certs.d has for it. Raises
+        RegistryUnreachable where there was none after all attempts, RegistryError for a refused redirect, UsageError
+        for certificates that cannot be used.
         """
         limit = attempts or self.attempts
         for attempt in range(1, limit + 1):
             try:
-                response = self._follow(method, url, headers, authorization, data)
+                response = self._follow(method, url, headers, authorization, data, access)
             except Transient:
                 if attempt == limit:
                     raise
@@ -111,7 +167,9 @@ class Transport:
                 continue
 
     def close(self) -> None:
-        self._adapter.close()
+        with self._lock:
+            for adapter in self._adapters.values():
+                adapter.close()
 
     def _follow(
         self,
@@ -119,10 +177,11 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         authorization: str | None,
-        data: Mapping[str, str] | bytes | Iterable[bytes] | None,
+        data: Body,
+        access: Access,
     ) -> requests.Response:
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._once(method, url, headers, authorization, data)
+            response = self._once(method, url, headers, authorization, data, access)
             target = response.headers.get("Location")
             if response.status_code not in REDIRECTS or not target or method not in ("GET", "HEAD"):
                 return response
@@ -130,7 +189,7 @@ class Transport:
             target = _absolute(url, target)
             check_downgrade(url, target)
             if origin(target) != origin(url):
-                authorization = None
+                authorization, access = None, access.abroad()
             url = target
         raise RegistryError(f"{origin(url)} redirects more than {MAX_REDIRECTS} times")
 
@@ -140,23 +199,23 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         authorization: str | None,
-        data: Mapping[str, str] | bytes | Iterable[bytes] | None,
+        data: Body,
+        access: Access,
     ) -> requests.Response:
         if self.stop.is_set():
             raise Interrupted
-        sent = {"Accept-Encoding": "identity", "User-Agent": "mini", **headers}
+        sent = {"Accept-Encoding": "identity", "User-Agent": "mini", **access.headers, **headers}
         if authorization:
             sent["Authorization"] = authorization
-        host = urlsplit(url).hostname or ""
-        proxies = {} if is_loopback(host) else requests.utils.get_environ_proxies(url)
         try:
+            proxy = proxy_for(url, self._environ)
             prepared = requests.Request(method, url, headers=sent, data=data).prepare()
-            response = self._adapter.send(
+            response = self._adapter(url, access.tls).send(
                 prepared,
                 stream=True,
                 timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-                verify=self._verify,
-                proxies=proxies,
+                verify=access.tls.verify,
+                proxies={urlsplit(url).scheme: proxy} if proxy else {},
             )
             with self._lock:
                 self._live.add(response)
@@ -165,6 +224,82 @@ class Transport:
             raise RegistryError(f"not a usable address: {url}") from e
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
             raise unreachable(url, e) from e
+
+    def _adapter(self, url: str, tls: Tls) -> requests.adapters.HTTPAdapter:
+        """The connections that are made with these certificates and those of the host's folder; plain http has its own."""
+        parts = urlsplit(url)
+        with self._lock:
+            key = None
+            if parts.scheme == "https":
+                key = self._known.get((tls, parts.netloc))
+                if key is None:
+                    key = tls.joined(certs.certificates(parts.netloc, self._folders))
+                    self._known[tls, parts.netloc] = key
+            if key not in self._adapters:
+                context = _ssl_context(self._authorities, key) if key else None
+                self._adapters[key] = _Adapter(context)
+            return self._adapters[key]
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """An adapter whose TLS is as the context has it: `requests` by itself knows either the system's authorities or others."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        super().__init__(pool_maxsize=16)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._context, **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._context, **options)
+
+    def cert_verify(self, *args: Any) -> None:
+        """Nothing: it would add the authorities that `requests` brings along."""
+
+
+def _ssl_context(authorities: str | None, tls: Tls) -> ssl.SSLContext:
+    """Raises UsageError where a file of the context is not what it should be."""
+    context = urllib3.util.ssl_.create_urllib3_context()
+    name = authorities or ""
+    try:
+        if authorities:
+            context.load_verify_locations(authorities)
+        else:
+            context.load_default_certs()
+        for name in tls.authorities:
+            context.load_verify_locations(name)
+        for name, key in tls.clients:
+            context.load_cert_chain(name, key or None)
+    except (OSError, ssl.SSLError) as e:
+        reason = os.strerror(e.errno) if e.errno and not isinstance(e, ssl.SSLError) else "no usable PEM file"
+        raise UsageError(f"cannot use the certificates in {name}: {reason}") from e
+    if not tls.verify:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def read_body(response: requests.Response, limit: int, what: str) -> bytes:
+    """All of a small body, undecoded; closes the response. Raises RegistryError beyond `limit` bytes, RegistryUnreachable."""
+    url = response.url
+    patience, parts, left = Patience(url), [], limit + 1
+    with response:
+        try:
+            while left and (data := response.raw.read1(left, decode_content=False)):
+                parts.append(data)
+                left -= len(data)
+                patience.received(len(data))
+        except READ_ERRORS as e:
+            raise unreachable(url, e) from e
+    if not left:
+        raise RegistryError(f"{origin(url)} sends a {what} of more than {limit} bytes")
+    body = b"".join(parts)
+    promised = response.headers.get("Content-Length", "")
+    if promised.isdigit() and len(body) < int(promised) and response.request.method != "HEAD":
+        raise unreachable(url, ConnectionResetError())
+    return body
 
 
 class Transient(RegistryUnreachable):
@@ -178,7 +313,10 @@ def unreachable(url: str, cause: Exception) -> RegistryUnreachable:
     if isinstance(cause, requests.exceptions.SSLError) or "SSLError" in text:
         return _tls_error(where, cause)
     if isinstance(cause, requests.exceptions.ProxyError):
-        return RegistryUnreachable(f"cannot reach {where}: the proxy does not answer", "check HTTPS_PROXY and NO_PROXY")
+        hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+        refused = re.search(r"Tunnel connection failed: ([0-9]{3}[\w ]*)", text)
+        reason = f"the proxy answers {refused[1].strip()}" if refused else "the proxy does not answer"
+        return RegistryUnreachable(f"cannot reach {where}: {reason}", hint)
     system = _system_error(cause)
     if isinstance(system, socket.gaierror):
         hint = "check the name, the network and the DNS; a mirror can be set with MINI_REGISTRY_MIRRORS"
@@ -199,7 +337,7 @@ def _tls_error(where: str, cause: Exception) -> RegistryUnreachable:
         return RegistryUnreachable(f"{where} does not speak https, and plain http is used for loopback only", hint)
     system = _system_error(cause, ssl.SSLError)
     reason = getattr(system, "verify_message", "") or getattr(system, "reason", "") or "handshake failed"
-    hint = "add its certificate authority to the system's store, or name a bundle in SSL_CERT_FILE"
+    hint = f"put its certificate authority into /etc/mini/certs.d/{where}/ca.crt, or name a bundle in SSL_CERT_FILE"
     return RegistryUnreachable(f"cannot trust {where}: TLS: {reason}", hint)
 
 
@@ -212,16 +350,6 @@ def origin(url: str) -> str:
         raise RegistryError(f"not a usable address: {url}") from e
     host = (parts.hostname or "").lower()
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host (no port, no brackets) is this machine by its very name: localhost, 127.0.0.0/8, ::1."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _absolute(url: str, location: str) -> str:
@@ -238,14 +366,15 @@ def check_downgrade(source: str, target: str) -> None:
         raise RegistryError(f"{origin(source)} redirects to {scheme or 'nothing'}, which is refused")
 
 
-def _certificates(environ: Mapping[str, str]) -> bool | str:
+def _certificates(environ: Mapping[str, str]) -> str | None:
+    """The bundle of authorities: the environment's or the system's; None for what Python knows (macOS, Windows)."""
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if path := environ.get(name):
             if not os.path.exists(path):
                 raise UsageError(f"{name} names {path}, which does not exist")
             return path
     system = ssl.get_default_verify_paths().openssl_cafile
-    return next((p for p in (system, "/etc/ssl/certs/ca-certificates.crt") if p and os.path.exists(p)), True)
+    return next((p for p in (system, "/etc/ssl/certs/ca-certificates.crt") if p and os.path.exists(p)), None)
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -17,8 +17,8 @@ import requests
 
 from engine.errors import IntegrityError, MiniError, RegistryError, StoreError, Unauthorized
 from engine.images.compression import deflate
-from engine.images.registry import Registry
-from engine.images.transport import RETRIED_STATUSES, Interrupted, Transient, check_downgrade, origin
+from engine.images.registry import Registry, read_error
+from engine.images.transport import RETRIED_STATUSES, Access, Interrupted, Transient, check_downgrade, origin
 
 # Attempts of which none brought the upload further.
 MAX_FRUITLESS = 5
@@ -104,8 +104,8 @@ class Uploader:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._transport = registry.transport
-        self._endpoint = registry.push_endpoint()
-        self._top = f"{self._endpoint.base}/v2/{registry.reference.path}"
+        self._address = registry.push_address()
+        self._top = f"{self._address.endpoint.root}/{registry.reference.path}"
 
     def has_blob(self, digest: str) -> int | None:
         """The blob's size, if the repository has it. Raises Unauthorized, RegistryUnreachable …"""
@@ -228,7 +228,9 @@ class Uploader:
     ) -> requests.Response:
         """One request with a body that cannot be repeated. Raises _Again where the connection broke."""
         try:
-            return self._transport.send(method, url, headers, self._authorization(url), data, attempts=1)
+            return self._transport.send(
+                method, url, headers, self._authorization(url), data, attempts=1, access=self._access(url)
+            )
         except Transient as e:
             raise _Again(e) from e
 
@@ -243,7 +245,9 @@ class Uploader:
         """The answer, after whatever the registry wants to know of who asks. Raises Unauthorized where that is not enough."""
         for _ in range(3):
             sent = self._authorization(url)
-            response = self._transport.send(method, url, headers or {}, sent, data, attempts=attempts)
+            response = self._transport.send(
+                method, url, headers or {}, sent, data, attempts=attempts, access=self._access(url)
+            )
             if response.status_code not in (401, 403):
                 return response
             if not self._answers(response, sent):
@@ -254,14 +258,18 @@ class Uploader:
         """Whether a refusal could be answered with another token; then the response is closed."""
         ours = origin(response.url) == origin(self._top)
         challenge = response.headers.get("WWW-Authenticate", "")
-        if response.status_code != 401 or not ours or not self._endpoint.authorizer.answer(challenge, sent):
+        if response.status_code != 401 or not ours or not self._address.authorizer.answer(challenge, sent):
             return False
         response.close()
         return True
 
     def _authorization(self, url: str) -> str | None:
         """Who we are is told to the registry only, not to another host that it has us upload to."""
-        return self._endpoint.authorizer.header if origin(url) == origin(self._top) else None
+        return self._address.authorizer.header if origin(url) == origin(self._top) else None
+
+    def _access(self, url: str) -> Access:
+        access = self._address.access
+        return access if origin(url) == origin(self._top) else access.abroad()
 
     def _place(self, response: requests.Response) -> str:
         """Where the upload goes on. A registry behind a proxy may not know that it is reached by https."""
@@ -283,7 +291,7 @@ class Uploader:
 
     def _error(self, response: requests.Response, what: str) -> RegistryError:
         """The error of an answer, in Docker's words: those of the registry; closes the response."""
-        _, text = self._registry.read_error(response)
+        _, text = read_error(response)
         where, status = urlsplit(response.url).netloc, response.status_code
         if status in (401, 403):
             domain = self._registry.reference.domain

@@ -23,10 +23,13 @@ from engine.errors import (
     UsageError,
 )
 from engine.images import transport
-from engine.images.auth import Authorizer, Credential, find_credential, parse_challenge
+from engine.images.auth import Authorizer, parse_challenge
+from engine.images.credentials import Credential, find_credential
+from engine.images.endpoints import endpoints
+from engine.images.proxies import is_loopback
 from engine.images.reference import Reference
-from engine.images.registry import Registry, addresses
-from engine.images.transport import Transport, is_loopback, origin
+from engine.images.registry import Registry
+from engine.images.transport import Transport, origin
 from engine.oci.image import Descriptor
 from tests.support.push import digest_of
 from tests.support.registry import Action, FakeRegistry, Handler, encode, redirect, replace, status
@@ -204,7 +207,7 @@ def test_what_is_not_a_token_is_refused(fake: FakeRegistry, answer: bytes) -> No
     ],
 )
 def test_credentials_do_not_go_to_a_realm_without_tls(base: str, realm: str) -> None:
-    authorizer = Authorizer(Transport({}), base, "s", Credential("me", "secret"))
+    authorizer = Authorizer(Transport({}), base, "s", lambda: Credential("me", "secret"))
     with pytest.raises(Unauthorized, match="not trusted"):
         authorizer.answer(f'Bearer realm="{realm}"', None)
 
@@ -254,7 +257,7 @@ def test_a_damaged_credentials_file_is_named(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", '{"auths": null}', '{"auths": {"docker.io": {}}}', '{"auths": {"docker.io": 5}, "credsStore": "x"}']
+    "text", ["{}", '{"auths": null}', '{"auths": {"docker.io": {}}}', '{"auths": {"docker.io": 5}, "credsStore": ""}']
 )
 def test_a_credentials_file_without_credentials_means_anonymous(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
@@ -492,7 +495,7 @@ def test_certificates_are_checked(certificate: tuple[str, str]) -> None:
         reference = Reference.parse("r.test/a/b")
         with pytest.raises(RegistryUnreachable, match=f"cannot trust {fake.address}: TLS") as error:
             Registry(reference, environ, Transport({})).get_manifest("latest")
-        assert "SSL_CERT_FILE" in (error.value.hint or "")
+        assert "SSL_CERT_FILE" in (error.value.hint or "") and "certs.d" in (error.value.hint or "")
         trusting = Registry(reference, environ, Transport({"SSL_CERT_FILE": certificate[0]}))
         assert trusting.get_manifest("latest").digest == DIGEST
 
@@ -538,7 +541,8 @@ def test_https_to_a_server_that_speaks_http_says_so(fake: FakeRegistry) -> None:
     ],
 )  # fmt: skip
 def test_which_addresses_stand_for_a_domain(domain: str, environ: dict[str, str], expected: list[str]) -> None:
-    assert [base for _, base in addresses(domain, environ)] == expected
+    found = endpoints(domain, {"MINI_CERTS_D": "", **environ})
+    assert [e.root for e in found] == [f"{base}/v2" for base in expected]
 
 
 @pytest.mark.parametrize(
@@ -546,7 +550,7 @@ def test_which_addresses_stand_for_a_domain(domain: str, environ: dict[str, str]
 )
 def test_a_malformed_mirror_is_a_usage_error(value: str) -> None:
     with pytest.raises(UsageError, match="MINI_REGISTRY_MIRRORS"):
-        addresses("docker.io", {"MINI_REGISTRY_MIRRORS": value})
+        endpoints("docker.io", {"MINI_REGISTRY_MIRRORS": value})
 
 
 def test_loopback_by_name_only() -> None:
