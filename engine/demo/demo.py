@@ -256,9 +256,8 @@ def _publish(content: Content, image: hostimage.HostImage) -> int:
 def _descriptor(content: Content, media_type: str, data: bytes) -> dict[str, Any]:
     """The descriptor of a blob that is put into the registry."""
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    upload = content.new_upload()
-    with open(content.upload(upload), "wb") as file:
-        file.write(data)
+    upload = content.uploads.new()
+    content.uploads.append(upload, [data], 0)
     content.finish_upload(_REPOSITORY, upload, digest)
     return {"mediaType": media_type, "digest": digest, "size": len(data)}
 

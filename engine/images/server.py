@@ -1,7 +1,8 @@
 """A small distribution server: pull and push over the registry API, kept in one directory (`registry_store`).
 
-https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md. It has no authentication and no TLS: it is made
-for loopback, where docker, podman, skopeo and mini itself speak http.
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md, all of it: pull, push, discovery (tags, referrers) and
+deletion; and Docker's catalog. It has no authentication and no TLS: it is made for loopback, where docker, podman, skopeo
+and mini itself speak http.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from engine.errors import MiniError
-from engine.images.registry_store import ApiError, Content, unlink
-from engine.oci.image import INDEX_TYPES, MANIFEST_TYPES
+from engine.images.registry_error import ApiError
+from engine.images.registry_store import Content
+from engine.oci.image import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
 
 MAX_MANIFEST = 4 << 20
 _COPY = 1 << 20
@@ -27,18 +30,24 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)$")
 
 
 class RegistryServer:
-    """Serves `root` on `host`:`port` (0: any free port) from a thread of its own. A context manager, too."""
+    """Serves `root` on `host`:`port` (0: any free port) from a thread of its own. A context manager, too.
 
-    def __init__(self, root: str, host: str = "127.0.0.1", port: int = 0) -> None:
+    `on_request` is told a line for each request, once it is answered. Raises OSError where it cannot listen there.
+    """
+
+    def __init__(
+        self, root: str, host: str = "127.0.0.1", port: int = 0, on_request: Callable[[str], None] | None = None
+    ) -> None:
         self.content = Content(root)
-        content = self.content
+        self._busy = _Busy()
 
         class Handler(_Handler):
-            store = content
+            store = self.content
+            busy = self._busy
+            told = staticmethod(on_request or _tell_nobody)
 
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._http = type("_Server", (ThreadingHTTPServer,), {"address_family": family})((host, port), Handler)
-        self._http.daemon_threads = True
+        self._http = type("_Bound", (_Server,), {"address_family": family})((host, port), Handler)
         self._thread: threading.Thread | None = None
 
     @property
@@ -57,13 +66,14 @@ class RegistryServer:
         self._thread.start()
         return self
 
-    def stop(self) -> None:
-        """Ends the server; idempotent. Requests under way are dropped."""
+    def stop(self, patience: float = 0.0) -> None:
+        """Ends the server; idempotent. Requests under way have `patience` seconds to come to their end."""
         if self._thread:
             self._http.shutdown()
             self._thread.join()
             self._thread = None
         self._http.server_close()
+        self._busy.wait(patience)
 
     def __enter__(self) -> RegistryServer:
         return self.start()
@@ -72,8 +82,40 @@ class RegistryServer:
         self.stop()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # A push opens a connection for each layer, and many may push at once.
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no news."""
+
+
+class _Busy:
+    """Counts the requests under way."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, seconds)
+
+
 class _Handler(BaseHTTPRequestHandler):
     store: Content
+    busy: _Busy
+    told: Callable[[str], None]
     protocol_version = "HTTP/1.1"
     server_version = "mini-registry"
     timeout = _IDLE_TIMEOUT
@@ -82,10 +124,15 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = 1 << 16
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nobody reads the log of a demo registry."""
+        """`do_GET` tells of a request once it is answered."""
 
     def do_GET(self) -> None:
-        self._serve()
+        start = time.monotonic()
+        self._status = 0
+        with self.busy:
+            self._serve()
+        took = time.monotonic() - start
+        self.told(f'{self.client_address[0]} "{_printable(self.requestline)}" {self._status or "-"} {took:.3f}s')
 
     do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
 
@@ -117,7 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise ApiError(404, "NOT_FOUND", "no such endpoint")
 
     def _route_repository(self, parts: list[str]) -> None:
-        """NAME/tags/list, NAME/manifests/REF, NAME/blobs/DIGEST, NAME/blobs/uploads/[ID]; NAME may have slashes."""
+        """NAME/tags/list, NAME/manifests/REF, NAME/blobs/DIGEST, NAME/blobs/uploads/[ID], NAME/referrers/DIGEST; NAME may
+        have slashes."""
         method = "GET" if self.command == "HEAD" else self.command
         if parts[-2:] == ["tags", "list"] and method == "GET":
             name = "/".join(parts[:-2])
@@ -128,6 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
             del parts[-2]
             upload = {"POST": self._start, "PATCH": self._patch, "PUT": self._put, "GET": self._state}
             self._call({**upload, "DELETE": self._cancel}, parts)
+        elif parts[-2:-1] == ["referrers"]:
+            self._call({"GET": self._referrers}, parts)
         elif parts[-2:-1] == ["blobs"]:
             self._call({"GET": self._get_blob, "DELETE": self._delete_blob}, parts)
         else:
@@ -154,13 +204,22 @@ class _Handler(BaseHTTPRequestHandler):
         if content_type.partition(";")[0] not in MANIFEST_TYPES + INDEX_TYPES:
             raise ApiError(400, "MANIFEST_INVALID", f"not a type of manifest: {content_type}")
         data = b"".join(self._body())
-        digest = self.store.put_manifest(name, reference, data, content_type)
-        location = f"/v2/{name}/manifests/{digest}"
-        self._send(201, b"", {"Location": location, "Docker-Content-Digest": digest})
+        digest, subject = self.store.put_manifest(name, reference, data, content_type)
+        headers = {"Location": f"/v2/{name}/manifests/{digest}", "Docker-Content-Digest": digest}
+        self._send(201, b"", headers | ({"OCI-Subject": subject} if subject else {}))
 
     def _delete_manifest(self, name: str, reference: str) -> None:
         self.store.delete_manifest(name, reference)
         self._send(202, b"")
+
+    def _referrers(self, name: str, digest: str) -> None:
+        wanted, headers = self._query.get("artifactType"), {"Content-Type": OCI_INDEX}
+        found = self.store.referrers(name, digest)
+        if wanted:
+            found = [d for d in found if d.get("artifactType") == wanted]
+            headers["OCI-Filters-Applied"] = "artifactType"
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}
+        self._send(200, json.dumps(index).encode(), headers)
 
     def _get_blob(self, name: str, digest: str) -> None:
         if not self.store.has_blob(name, digest):
@@ -200,12 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _start(self, name: str, _: str) -> None:
         digest, mount = self._query.get("digest"), self._query.get("mount")
-        source = self._query.get("from")
-        if mount and source and self.store.has_blob(source, mount):
-            self.store.link(name, "_links", mount)
+        if mount and self.store.find_blob(mount, self._query.get("from")):
+            self.store.link_blob(name, mount)
             self._created(name, mount)
             return
-        upload = self.store.new_upload()
+        upload = self.store.uploads.new()
         if digest:
             self._append(upload)
             self.store.finish_upload(name, upload, digest)
@@ -227,27 +285,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._progress(204, name, upload)
 
     def _cancel(self, name: str, upload: str) -> None:
-        unlink(self.store.upload(upload), "BLOB_UPLOAD_UNKNOWN")
+        self.store.uploads.cancel(upload)
         self._send(204, b"")
 
     def _append(self, upload: str) -> None:
-        try:
-            file = open(self.store.upload(upload), "r+b")
-        except FileNotFoundError:
-            raise ApiError(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown") from None
-        with file:
-            position = file.seek(0, os.SEEK_END)
-            start = self.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-            if start.isdigit() and int(start) != position:
-                raise ApiError(416, "BLOB_UPLOAD_INVALID", f"the upload has {position} bytes")
-            for chunk in self._body():
-                file.write(chunk)
+        first = self.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        self.store.uploads.append(upload, self._body(), int(first) if first.isdigit() else None)
 
     def _progress(self, status: int, name: str, upload: str) -> None:
-        try:
-            size = os.stat(self.store.upload(upload)).st_size
-        except FileNotFoundError:
-            raise ApiError(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown") from None
+        size = self.store.uploads.size(upload)
         location = f"/v2/{name}/blobs/uploads/{upload}"
         headers = {"Location": location, "Range": f"0-{max(0, size - 1)}", "Docker-Upload-UUID": upload}
         self._send(status, b"", headers)
@@ -302,7 +348,9 @@ class _Handler(BaseHTTPRequestHandler):
         if last is not None:
             items = [i for i in items if i > last]
         headers = {}
-        if n.isdigit() and len(items) > int(n) > 0:
+        if n == "0":
+            items = []
+        elif n.isdigit() and len(items) > int(n):
             items = items[: int(n)]
             headers["Link"] = f'<{urlsplit(self.path).path}?n={n}&last={items[-1]}>; rel="next"'
         self._json(200, {**more, key: items}, headers)
@@ -323,6 +371,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._left:
             # The rest of the body, unread, would be taken for the next request.
             self.close_connection = True
+        self._status = status
         self.send_response(status)
         self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
         for name, value in headers.items():
@@ -332,3 +381,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _tell_nobody(line: str) -> None:
+    pass
