@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import Box, make_template
+from tests.support.process import Box, children, make_template
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +18,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def box(template: str, tmp_path: Path) -> Iterator[Box]:
-    """A container that is ended, with all that runs in it, however the test ends."""
-    before = len(os.listdir("/proc/self/fd"))
+    """A container that is ended, with all that runs in it, however the test ends; neither process nor descriptor is left."""
+    descriptors, processes = len(os.listdir("/proc/self/fd")), children()
     box = Box(template, str(tmp_path))
     yield box
     box.close()
-    assert len(os.listdir("/proc/self/fd")) <= before, "a descriptor was left open"
+    assert len(os.listdir("/proc/self/fd")) <= descriptors, "a descriptor was left open"
+    assert children() <= processes, "a child was left"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import tarfile
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,12 @@ class Ended(NamedTuple):
     @property
     def code(self) -> int:
         return os.waitstatus_to_exitcode(self.status)
+
+
+def children() -> set[int]:
+    """This process's children, zombies among them (proc_pid_task_children(5)). Other tests' services may be some of them."""
+    with open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
+        return {int(pid) for pid in file.read().split()}
 
 
 def make_template(directory: str) -> str:
