@@ -150,6 +150,7 @@ def _run(
 
     program = finish.become_user(process, root, step)
     finish.close_all_but(channel)
+    finish.set_limits(process, step)
     late = bool(process.get("noNewPrivileges"))  # then no privilege is needed for the filter
     if not late:
         finish.load_filter(seccomp, step)

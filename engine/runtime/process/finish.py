@@ -132,12 +132,9 @@ def _use_own_null(fd: int, root: int) -> None:
 
 
 def become_user(process: Process, root: int, step: Step) -> str:
-    """Limits, the user, the directory: all but the last privileges are gone. Returns the path of the program."""
+    """The user, the directory: all but the last privileges are gone. Returns the path of the program."""
     user: dict[str, Any] = process.get("user", {})
     uid, gid = _identity(user, "uid"), _identity(user, "gid")
-
-    step("rlimit", "set the resource limits")
-    rlimits.apply(process.get("rlimits", []))
 
     step("capabilities", "drop capabilities from the bounding set")
     capabilities.drop_bounding(capabilities.mask(process.get("capabilities", {}).get("bounding", ())))
@@ -173,6 +170,13 @@ def await_start(channel: Channel, step: Step) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     channel.send("ready")
     await_message(channel, "start")
+
+
+def set_limits(process: Process, step: Step) -> None:
+    """After the last descriptor was opened here, since RLIMIT_NOFILE may leave none; while a hard limit can be raised."""
+    step("rlimit", "set the resource limits")
+    capabilities.raise_effective()
+    rlimits.apply(process.get("rlimits", []))
 
 
 def load_filter(seccomp: tuple[bytes, int] | None, step: Step) -> None:

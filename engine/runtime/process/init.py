@@ -123,6 +123,7 @@ def _run(
 
     program = finish.become_user(process, root, step)
     finish.close_all_but(channel)
+    finish.set_limits(process, step)
     finish.await_start(channel, step)
     # As late as can be: of mini's own calls a filter must allow capget, capset, prctl and execve only.
     finish.load_filter(seccomp, step)
