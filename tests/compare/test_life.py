@@ -203,6 +203,7 @@ def _comparable(value: dict[str, Any]) -> dict[str, Any]:
     )
     host += ("RestartPolicy", "CapAdd", "CapDrop", "ShmSize")
     found: dict[str, Any] = {f"HostConfig.{key}": value["HostConfig"].get(key) for key in host}
+    found["HostConfig.Binds"].sort()  # docker's client collects them in a Go map, which has no order
     if found["HostConfig.NetworkMode"] == "default":  # as newer Dockers resolve it
         found["HostConfig.NetworkMode"] = "bridge"
     config: tuple[str, ...] = (
