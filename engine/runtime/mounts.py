@@ -56,6 +56,10 @@ _SUPERBLOCK = frozenset(["ro", "rw", "sync", "async", "dirsync", "lazytime", "no
 _IGNORED = frozenset(("", "defaults", "silent", "loud"))
 # What fsconfig(2) copies is cut at 256 bytes with the terminator; these values are paths and can be shortened.
 _LONGEST_VALUE = 255
+_REPLACEABLE_IN_PROC = frozenset(
+    f"/proc/{name}"
+    for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps", "uptime")
+)
 _PATH_KEYS = frozenset(("source", "device", "lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir"))
 
 
@@ -248,7 +252,8 @@ def mount_inside(m: Mount, root: int) -> None:
     """Mounts `m` at its `destination` below the directory `root`, making the mount point where missing.
 
     /proc and /sys must be plain directories: a link there would put the kernel's files, and what is masked in them, at a
-    place that the image chose (CVE-2019-19921, CVE-2023-27561). Raises RuntimeFault.
+    place that the image chose (CVE-2019-19921, CVE-2023-27561). Nothing else may stand for /proc or in it (an image's
+    `VOLUME /proc`: CVE-2019-16884), but for the files that lxcfs and the like replace. Raises RuntimeFault.
     """
     try:
         plan = parse(m)
@@ -256,6 +261,7 @@ def mount_inside(m: Mount, root: int) -> None:
             _keep_mode(plan, m["destination"], root)
         target = _mount_point(m, plan, root)
         try:
+            _check_proc(m, plan, target, root)
             fd = detached(m, plan)
             try:
                 if plan.copy_up:
@@ -284,6 +290,25 @@ def _mount_point(m: Mount, plan: Plan, root: int) -> int:
         raise RuntimeFault(
             "mount", f"cannot mount {describe(m)}: it is a symbolic link, not a directory", errno.ELOOP, destination
         ) from e
+
+
+def _check_proc(m: Mount, plan: Plan, target: int, root: int) -> None:
+    """Refuses what is resolved to be in /proc; as runc's checkProcMount. Raises RuntimeFault."""
+    where = os.readlink(f"/proc/self/fd/{target}").removeprefix(os.readlink(f"/proc/self/fd/{root}"))
+    if f"{where}/".startswith("/proc/") and where not in _REPLACEABLE_IN_PROC:
+        if where == "/proc" and (m.get("type") == "proc" or (plan.bind and _is_procfs(m["source"]))):
+            return
+        text = f"cannot mount {describe(m)}: it is inside /proc"
+        raise RuntimeFault("mount", text, errno.EPERM, m["destination"])
+
+
+def _is_procfs(path: str) -> bool:
+    """Whether `path` is the top of a proc file system."""
+    fd = os.open(path, linux.O_PATH | os.O_CLOEXEC)
+    try:
+        return linux.fstatfs_type(fd) == linux.PROC_SUPER_MAGIC and os.fstat(fd).st_ino == 1
+    finally:
+        os.close(fd)
 
 
 def _keep_mode(plan: Plan, destination: str, root: int) -> None:

@@ -344,6 +344,25 @@ def test_proc_or_sys_is_a_link(box: Box, host_directory: Path, name: str) -> Non
     assert _is_untouched(host_directory)
 
 
+@pytest.mark.parametrize("destination", ["/proc", "/proc/", "/x/../proc", "/link", "/proc/sys", "/link/self/attr"])
+def test_nothing_is_mounted_over_proc(box: Box, host_directory: Path, destination: str) -> None:
+    """CVE-2019-16884: a volume there (an image's VOLUME) would stand for what the kernel tells and asks."""
+    _replace(box, "link", "/proc")
+    box.mount(destination, "bind", str(host_directory), "rbind")
+    with pytest.raises(RuntimeFault, match=f"cannot mount {host_directory} at {destination}: it is inside /proc"):
+        box.create("true")
+    box.spec["mounts"][-1] = {"destination": destination, "type": "tmpfs", "source": "tmpfs"}
+    with pytest.raises(RuntimeFault, match=f"cannot mount tmpfs at {destination}: it is inside /proc"):
+        box.create("true")
+
+
+def test_some_files_of_proc_may_be_replaced(box: Box, host_directory: Path) -> None:
+    box.mount("/proc/uptime", "bind", str(host_directory / "file"), "rbind", "ro")
+    assert box.run("cat", "/proc/uptime").out == "the host's"
+    box.spec["mounts"][-1] = {"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}
+    assert box.run("cat", "/proc/1/comm").out.strip() == Path("/proc/1/comm").read_text().strip()
+
+
 def test_mount_points_are_links(box: Box, host_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "one").write_text("bound")
