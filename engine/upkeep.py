@@ -73,6 +73,23 @@ def fsck(ctx: Context, repair: bool = False) -> Report:
     return report
 
 
+def sweep(ctx: Context, objects: bool = True) -> None:
+    """Removes what killed commands left, and nothing that anybody sees: the rubbish that `fsck` finds without reading content.
+
+    Without `objects`, that of images only.
+    """
+    store = StoreCheck(ctx.paths)
+    if not os.path.isdir(ctx.paths.root):
+        return
+    store.run(content=False)
+    found = store.findings
+    if objects:
+        check = ObjectCheck(ctx, store)
+        check.run()
+        found = [*found, *volumecheck.check(ctx.paths), *check.findings]
+    Repair(ctx, store).run([f for f in found if f.kind == RUBBISH])
+
+
 class ObjectCheck:
     """Containers, and what is on the host for them."""
 

@@ -46,18 +46,23 @@ class StoreCheck:
         self.documents: dict[str, str] = {}
         self.bytes_read = 0
         self.removing: list[dict[str, Any]] = []
+        self._manifests: dict[
+            str, list[bytes]
+        ] = {}  # by image ID, those that are unharmed, in the order of their coming
         self._unknown = False  # a record is lost: what it needed cannot be told from what nobody needs
 
-    def run(self) -> None:
+    def run(self, content: bool = True) -> None:
+        """Without `content` only what names tell: no layer or document is read."""
         quiet = Attempt(self.store.nobody_adding)
         with quiet, Attempt(self.store.reading):
             self._list(quiet.held)
         self._find_half_made()
         for name in leftover_downloads(self.paths):
             self._found(RUBBISH, f"downloads/{name}", "left by a pull that was killed", "remove_download", name)
-        sound = self._check_content()
-        for image_id, record in self.records.items():
-            self._check_image(image_id, record, sound)
+        if content:
+            sound = self._check_content()
+            for image_id, record in self.records.items():
+                self._check_image(image_id, record, sound)
 
     def needs_pull(self) -> dict[str, str]:
         """Image ID → what to pull, for each image that has lost something."""
@@ -82,6 +87,7 @@ class StoreCheck:
 
     def _list(self, quiet: bool) -> None:
         self._list_names()
+        self._read_manifests()
         for image_id in self.store.ids(RECORD):
             self._read_record(image_id)
         for image_id in self.store.ids(REMOVING):
@@ -106,7 +112,10 @@ class StoreCheck:
     def _list_names(self) -> None:
         for name in names_in(self.paths.tags):
             path = f"{self.paths.tags}/{name}"
-            image_id, reference = ("", "") if name.startswith(".") else self.store.read_name(path)
+            try:
+                image_id, reference = self.store.read_name(path)
+            except StoreError:
+                image_id = reference = ""
             if reference and file_name(reference) == name:
                 self.names.append((image_id, reference))
             elif not name.startswith("."):
@@ -116,14 +125,19 @@ class StoreCheck:
         path = self.paths.image(image_id)
         try:
             record = files.read_json(path)
-            if _is_record(record, image_id):
-                self.records[image_id] = record
-                return
         except FileNotFoundError:
             return
         except StoreError:
-            pass
-        self._recover(image_id, "its record is damaged")
+            record = None
+        if not _is_record(record, image_id):
+            self._recover(image_id, "its record is damaged")
+            return
+        fresh = self._record_of_documents(image_id) or record
+        if any(fresh[key] != record[key] for key in fresh if key != "manifests"):
+            fresh["manifests"] = record["manifests"]
+            why = "its record is not what its config says"
+            self._found(DAMAGED, f"image {self.shown(image_id)}", why, "write_record", path, fresh)
+        self.records[image_id] = fresh
 
     def _recover(self, image_id: str, why: str) -> None:
         """A record says nothing that documents and layers do not say: it can be written again from them."""
@@ -138,30 +152,31 @@ class StoreCheck:
             self._found(DAMAGED, what, why, "forget_image", image_id, lost=image_id[7:])
 
     def _record_of_documents(self, image_id: str) -> dict[str, Any] | None:
+        """What an image's record must say; None where documents or layers of it are missing or damaged."""
+        manifests = self._manifests.get(image_id)
+        if not manifests:
+            return None
         try:
             config = files.read_bytes(self.paths.blob(image_id))
-            found = [(m, self._manifest_of(image_id, m)) for m in self._oldest_first()]
-            manifests = [(m, data) for m, data in found if data]
-            if sha256(config).hexdigest() != image_id[7:] or not manifests:
+            if sha256(config).hexdigest() != image_id[7:]:
                 return None
-            record = new_record(manifests[-1][1] or b"", config, 0)
+            record = new_record(manifests[-1], config, 0)
             record["size"] = sum(os.stat(self.paths.layer(d)).st_size for d in record["diff_ids"])
         except (OSError, MiniError):
             return None
-        return record | {"manifests": [f"sha256:{m}" for m, _ in manifests]}
+        return record | {"manifests": [f"sha256:{sha256(m).hexdigest()}" for m in manifests]}
 
-    def _oldest_first(self) -> list[str]:
+    def _read_manifests(self) -> None:
+        found = self._manifests
         blobs = orphans.objects(self.paths, "blobs")
-        return sorted(blobs, key=lambda h: os.stat(blobs[h]).st_mtime_ns)
-
-    def _manifest_of(self, image_id: str, hex_: str) -> bytes | None:
-        """The document, if it is an unharmed manifest with that config."""
-        data = files.read_bytes(f"{self.paths.blobs}/{hex_}")
-        try:
-            config = lean.loads(data)["config"]["digest"]
-        except (ValueError, TypeError, KeyError):
-            return None
-        return data if config == image_id and sha256(data).hexdigest() == hex_ else None
+        for hex_ in sorted(blobs, key=lambda h: os.stat(blobs[h]).st_mtime_ns):
+            try:
+                data = files.read_bytes(blobs[hex_])
+                image_id = lean.loads(data)["config"]["digest"]
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # unreadable, or no manifest
+            if isinstance(image_id, str) and sha256(data).hexdigest() == hex_:
+                found.setdefault(image_id, []).append(data)
 
     def _read_removal(self, image_id: str) -> None:
         path = self.paths.image(image_id).removesuffix(RECORD) + REMOVING
@@ -220,10 +235,6 @@ class StoreCheck:
             if hex_ not in self.layers and hex_ not in self.documents and self._is_there(image_id):
                 self._found(DAMAGED, what, f"{noun} {short(hex_)} is missing", "", lost=hex_)
         if {hex_ for _, hex_ in needed} <= sound:
-            fresh = self._record_of_documents(image_id)
-            if fresh and self._is_there(image_id) and any(fresh[k] != record[k] for k in fresh if k != "manifests"):
-                path = self.paths.image(image_id)
-                self._found(DAMAGED, what, "its record differs from its config", "write_record", path, fresh)
             self._check_derived(record, what)
 
     def _is_there(self, image_id: str) -> bool:
