@@ -45,7 +45,6 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
     return state
 
 
-
 def inspect(ctx: Context, name: str) -> dict[str, Any]:
     """Docker's inspect object."""
     return _inspect_record(ctx, records.find(ctx.paths, name))
@@ -98,5 +97,3 @@ def read_logs(ctx: Context, name: str, follow: bool = False, tail: int | None = 
         return os.path.isdir(record.directory) and records.is_alive(record.load_state(), "MonitorPid")
 
     return logs.read(record.log_path, tail, alive if follow else None)
-
-
