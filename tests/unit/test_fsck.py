@@ -36,7 +36,7 @@ class Store:
 
     def layer(self, text: str) -> str:
         tar = directory("etc") + file(f"etc/{text}", text.encode() * 1000) + bytes(1024)
-        with self.driver.layer_sink(digest(tar)) as sink:
+        with layer_lock(self.paths, digest(tar)[7:]), self.driver.layer_sink(digest(tar)) as sink:
             sink.write(tar)
             sink.commit()
         return digest(tar)
