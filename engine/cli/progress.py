@@ -1,4 +1,4 @@
-"""How a pull looks: Docker's lines, with one tqdm bar a layer where there is a terminal."""
+"""How a pull and a push look: Docker's lines, with one tqdm bar a layer where there is a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from engine.images.progress import LayerProgress, Progress, Silent
+from engine.images.progress import LayerProgress, Progress, PushProgress, Silent, SilentPush
 from engine.images.reference import Reference
 
 # By the terminal's width, so that a line is never cut in the middle of a number: (from columns, format).
@@ -19,18 +19,33 @@ _BARS = (
 )
 
 
-def choose_progress(quiet: bool, stream: TextIO) -> Progress:
-    """Bars on a terminal, lines elsewhere, nothing with `-q`. The caller prints the canonical reference at the end."""
+# The steps that a bar shows, and that need no line where there are no bars.
+_MOVING = ("Downloading", "Pushing")
+
+
+def choose_progress(quiet: bool, stream: TextIO, with_status: bool = True) -> Progress:
+    """Bars on a terminal, lines elsewhere, nothing with `-q`. The caller prints the canonical reference at the end.
+
+    Not `with_status`: the caller says what became of several pulls together.
+    """
     if quiet:
         return Silent()
-    return Bars(stream) if stream.isatty() else Lines(stream)
+    return (Bars if stream.isatty() else Lines)(stream, with_status)
+
+
+def choose_push_progress(quiet: bool, stream: TextIO) -> PushProgress:
+    """As `choose_progress`, for a push."""
+    if quiet:
+        return SilentPush()
+    return PushLines((Bars if stream.isatty() else Lines)(stream))
 
 
 class Lines:
     """What Docker writes into a pipe: one line a step."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, with_status: bool = True) -> None:
         self._stream = stream
+        self._with_status = with_status
         self._lock = threading.Lock()
 
     def start(self, reference: Reference) -> None:
@@ -44,7 +59,8 @@ class Lines:
 
     def finish(self, digest: str, status: str) -> None:
         self.line(f"Digest: {digest}")
-        self.line(f"Status: {status}")
+        if self._with_status:
+            self.line(f"Status: {status}")
 
     def line(self, text: str) -> None:
         with self._lock:
@@ -60,15 +76,15 @@ class _LayerLines:
         pass
 
     def status(self, text: str) -> None:
-        if text != "Downloading":
+        if text not in _MOVING:
             self._lines.line(f"{self._short_id}: {text}")
 
 
 class Bars(Lines):
     """What a terminal shows: the same lines, and while a layer is coming its bar in place of its line."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
+    def __init__(self, stream: TextIO, with_status: bool = True) -> None:
+        super().__init__(stream, with_status)
         self._layers: list[_LayerBar] = []
 
     def layer(self, short_id: str, total: int) -> LayerProgress:
@@ -102,7 +118,7 @@ class _LayerBar:
         self._bar.update(count)
 
     def status(self, text: str) -> None:
-        self._bar.bar_format = self._format() if text == "Downloading" else "{desc}"
+        self._bar.bar_format = self._format() if text in _MOVING else "{desc}"
         self._bar.set_description_str(f"{self._short_id}: {text}")
 
     def close(self) -> None:
@@ -111,6 +127,26 @@ class _LayerBar:
     def _format(self) -> str:
         columns = os.get_terminal_size(self._stream.fileno()).columns
         return next(line for least, line in _BARS if columns >= least)
+
+
+class PushLines:
+    """A push: its layers look like those of a pull, what is around them does not."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def start(self, repository: str) -> None:
+        self._lines.line(f"The push refers to repository [{repository}]")
+
+    def layer(self, short_id: str, total: int) -> LayerProgress:
+        return self._lines.layer(short_id, total)
+
+    def finish(self, tag: str, digest: str, size: int) -> None:
+        self._lines.close()
+        self._lines.line(f"{tag}: digest: {digest} size: {size}")
+
+    def close(self) -> None:
+        self._lines.close()
 
 
 def _headline(reference: Reference) -> str:

@@ -146,6 +146,13 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('logs', 'container logs'),
     ),
+    'manifest inspect': (
+        'manifest:inspect', 'MANIFEST', True, (('name', True, False),),
+        (
+            ('verbose', '', False, False, ('-v', '--verbose')),
+        ),
+        ('manifest inspect',),
+    ),
     'network inspect': (
         'inspect:networks', 'NETWORK [NETWORK...]', True, (('names', True, True),),
         (
@@ -177,10 +184,29 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
     'pull': (
         'pull:main', 'NAME[:TAG|@DIGEST]', True, (('name', True, False),),
         (
+            ('all_tags', '', False, False, ('-a', '--all-tags')),
             ('platform', 'string', False, None, ('--platform',)),
             ('quiet', '', False, False, ('-q', '--quiet')),
         ),
         ('pull', 'image pull'),
+    ),
+    'push': (
+        'push:main', 'NAME[:TAG]', True, (('name', True, False),),
+        (
+            ('all_tags', '', False, False, ('-a', '--all-tags')),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('push', 'image push'),
+    ),
+    'registry serve': (
+        'registry:serve', '', True, (),
+        (
+            ('root', 'string', False, None, ('--root',)),
+            ('host', 'string', False, '127.0.0.1', ('--host',)),
+            ('port', 'int', False, '5000', ('--port',)),
+            ('verbose', '', False, False, ('-v', '--verbose')),
+        ),
+        ('registry serve',),
     ),
     'rm': (
         'lifecycle:rm', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
@@ -250,6 +276,16 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
             ('sig_proxy', '', False, True, ('--sig-proxy',)),
         ),
         ('run', 'container run'),
+    ),
+    'search': (
+        'search:main', 'TERM', True, (('term', True, False),),
+        (
+            ('filter', 'filter', True, None, ('-f', '--filter')),
+            ('format', 'string', False, None, ('--format',)),
+            ('limit', 'int', False, '25', ('--limit',)),
+            ('no_trunc', '', False, False, ('--no-trunc',)),
+        ),
+        ('search',),
     ),
     'start': (
         'start:main', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
@@ -336,6 +372,7 @@ ALIASES = {
     'image list': 'images',
     'image ls': 'images',
     'image pull': 'pull',
+    'image push': 'push',
     'image remove': 'rmi',
     'image rm': 'rmi',
     'image tag': 'tag',
@@ -345,4 +382,4 @@ ALIASES = {
     'volume remove': 'volume rm',
 }
 
-GROUPS = ('container', 'image', 'network', 'system', 'volume')
+GROUPS = ('container', 'image', 'manifest', 'network', 'registry', 'system', 'volume')

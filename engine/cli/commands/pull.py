@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from engine.context import Context
-from engine.errors import NotFound, UsageError
+from engine.errors import NotFound, PlatformMismatch, UsageError
 from engine.images.reference import Reference
 from engine.storage.images import ImageStore
 
@@ -18,12 +18,48 @@ if TYPE_CHECKING:
 POLICIES = ("always", "missing", "never")
 
 
-def main(context: Context, name: str, platform: str | None, quiet: bool) -> None:
+def main(context: Context, name: str, all_tags: bool, platform: str | None, quiet: bool) -> int:
     reference = Reference.parse(name)
-    if not quiet and not reference.digest and ":" not in name.rpartition("/")[2]:
+    tagged = bool(reference.digest) or ":" in name.rpartition("/")[2]
+    if all_tags:
+        if tagged:
+            raise UsageError("tag can't be used with --all-tags/-a")
+        return _pull_all(context, reference, platform, quiet)
+    if not (quiet or tagged):
         print(f"Using default tag: {reference.tag}", flush=True)
     _pull(context, reference, platform, quiet, sys.stdout)
     print(reference.canonical())
+    return 0
+
+
+def _pull_all(context: Context, reference: Reference, platform: str | None, quiet: bool) -> int:
+    """Every tag of the repository. One that has no image for this platform is said, and does not stop the others."""
+    from engine.cli.progress import choose_progress
+    from engine.images.pull import pull
+    from engine.images.registry import Registry
+
+    registry = Registry(reference, context.environ)
+    try:
+        tags = registry.list_tags()
+    finally:
+        registry.close()
+    code, new = 0, False
+    for tag in tags:
+        progress = choose_progress(quiet, sys.stdout, with_status=False)
+        try:
+            pulled = pull(
+                context, Reference(reference.domain, reference.path, tag), platform=platform, progress=progress
+            )
+        except PlatformMismatch as e:
+            print(f"mini: {e.message}", file=sys.stderr, flush=True)
+            code = 1
+        else:
+            new = new or pulled.status.startswith("Downloaded")
+    if not quiet:
+        status = "Downloaded newer image" if new else "Image is up to date"
+        print(f"Status: {status} for {reference.familiar_name}")
+    print(reference.repository)
+    return code
 
 
 def _pull(context: Context, reference: Reference, platform: str | None, quiet: bool, stream: TextIO) -> None:

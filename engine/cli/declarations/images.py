@@ -14,6 +14,7 @@ commands = Declarations()
 @commands.command("pull", "NAME[:TAG|@DIGEST]", panel=COMMON, aliases=("image pull",))
 def pull(
     name: Annotated[str, typer.Argument()],
+    all_tags: Annotated[bool, flag("-a", "--all-tags", help="Download all tagged images in the repository")] = False,
     platform: Annotated[
         String, option("--platform", help="Platform of the image, where it has several (os[/arch[/variant]])")
     ] = None,
