@@ -1,6 +1,7 @@
 """One layer, from the registry into a sink: received, verified, decompressed, in one pass and in flat memory.
 
-    registry ─→ BlobStream (size, sha256, resume) ─→ decompressed (gzip, zstd, tar) ─→ sink (DiffID, disk)
+    what an earlier pull has left ─┐
+    registry ──────────────────────┴→ BlobStream (size, sha256, resume) ─→ decompressed (gzip, zstd, tar) ─→ sink (DiffID, disk)
 
 Nothing is kept that is not verified: the sink's commit comes after the last byte of the blob was hashed and compared,
 and the sink itself compares the DiffID. Receiving, hashing, inflating and writing release the interpreter lock, so that
@@ -18,11 +19,13 @@ import requests
 from engine.errors import IntegrityError, LayerError, RegistryError, RegistryUnreachable
 from engine.images.compression import CHUNK, MAX_EXPANDED, MAX_RATIO, decompressed
 from engine.images.registry import Registry
-from engine.images.transport import READ_ERRORS, Interrupted, origin, unreachable
+from engine.images.transport import READ_ERRORS, Interrupted, Patience, Transient, origin, unreachable
 from engine.oci.image import Descriptor
 
 # Attempts without one new byte in between; a connection that brings some is as good as new.
 MAX_FRUITLESS = 5
+# Connections in a row that are given up because they are too slow.
+MAX_STALLS = 3
 
 
 class Sink(Protocol):
@@ -32,15 +35,27 @@ class Sink(Protocol):
     def commit(self) -> object: ...
 
 
-def fetch_layer(registry: Registry, layer: Descriptor, sink: Sink, on_bytes: Callable[[int], None]) -> int:
+class Kept(Protocol):
+    """What has arrived of the blob so far, and outlives the process: storage's Partial."""
+
+    size: int
+
+    def read(self, position: int, size: int, /) -> bytes: ...
+    def append(self, data: bytes, /) -> object: ...
+
+
+def fetch_layer(
+    registry: Registry, layer: Descriptor, sink: Sink, on_bytes: Callable[[int], None], kept: Kept | None = None
+) -> int:
     """Brings one layer into `sink` and commits it. Returns the uncompressed size in bytes.
 
-    `on_bytes` is told the compressed bytes as they come in. Raises IntegrityError, LayerError, the registry's errors,
-    and Interrupted once `registry.transport.stop` is set; the caller then aborts the sink.
+    `kept` holds the first bytes already, and gets what comes after them. `on_bytes` is told the compressed bytes as they come
+    in. Raises IntegrityError, LayerError, the registry's errors, and Interrupted once `registry.transport.stop` is set; the
+    caller then aborts the sink.
     """
     limit = max(MAX_EXPANDED, MAX_RATIO * layer.size)
     total = 0
-    with BlobStream(registry, layer, on_bytes) as stream:
+    with BlobStream(registry, layer, on_bytes, kept) as stream:
         for chunk in decompressed(stream, f"layer {layer.short_id}"):
             total += len(chunk)
             if total > limit:
@@ -52,15 +67,24 @@ def fetch_layer(registry: Registry, layer: Descriptor, sink: Sink, on_bytes: Cal
 
 
 class BlobStream:
-    """A blob's verified bytes, as a file to read. Where the connection breaks, it goes on by Range at the same byte."""
+    """A blob's verified bytes, as a file to read: first what is `kept` of it, then what the registry sends.
 
-    def __init__(self, registry: Registry, blob: Descriptor, on_bytes: Callable[[int], None]) -> None:
+    Where the connection breaks, it goes on by Range at the same byte.
+    """
+
+    def __init__(
+        self, registry: Registry, blob: Descriptor, on_bytes: Callable[[int], None], kept: Kept | None = None
+    ) -> None:
         self._registry = registry
         self._blob = blob
         self._on_bytes = on_bytes
         self._hash = hashlib.sha256()
         self._position = 0
+        self._kept = kept
         self._fruitless = 0
+        self._stalls = 0
+        self._patience = Patience("")
+        self._behind = 0
         self._response: requests.Response | None = None
         self._verified = False
 
@@ -70,11 +94,10 @@ class BlobStream:
         Raises IntegrityError where they are not, RegistryUnreachable where the connection cannot be kept.
         """
         while self._position < self._blob.size:
-            data = self._receive(size)
+            data = self._recall(size) or self._receive(size)
             if data:
                 self._hash.update(data)
                 self._position += len(data)
-                self._fruitless = 0
                 self._on_bytes(len(data))
                 return data
         self._verify()
@@ -96,35 +119,60 @@ class BlobStream:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _recall(self, size: int) -> bytes:
+        """The next of the bytes that are kept, b"" behind them."""
+        if self._kept is None or self._position >= self._kept.size:
+            return b""
+        if self._registry.transport.stop.is_set():
+            raise Interrupted
+        return self._kept.read(self._position, min(size, self._kept.size - self._position))
+
     def _receive(self, size: int) -> bytes:
         """The next bytes, or b"" where the connection broke and a new one is to be tried."""
         if self._registry.transport.stop.is_set():
             raise Interrupted
-        if self._response is None:
-            self._response = self._open()
+        response = self._response = self._response or self._open()
         wanted = min(size, self._blob.size - self._position)
-        url = self._response.url
+        url = response.url
         try:
+            self._skip(response)
             # read1 gives what is there; read would wait for all, and lose it where the connection breaks.
-            data: bytes = self._response.raw.read1(wanted, decode_content=False)
-            broken = None if data else unreachable(url, ConnectionResetError())
+            data = b"" if self._behind else response.raw.read1(wanted, decode_content=False)
         except READ_ERRORS as e:
-            data, broken = b"", unreachable(url, e)
-        if broken:
-            self._retry(broken)
+            self._retry(unreachable(url, e))
+            return b""
+        if not data:
+            self._retry(unreachable(url, ConnectionResetError()))
+            return b""
+        self._fruitless = 0
+        if self._kept is not None:
+            self._kept.append(data)
+        self._watch(len(data))
         return data
+
+    def _watch(self, count: int) -> None:
+        """Leaves a connection that is too slow; another may be better."""
+        try:
+            if self._patience.received(count):
+                self._stalls = 0
+        except Transient:
+            self._stalls += 1
+            if self._stalls >= MAX_STALLS:
+                raise
+            self.close()
 
     def _open(self) -> requests.Response:
         response = self._registry.open_blob(self._blob, self._position)
+        self._patience = Patience(response.url)
         try:
             if response.status_code == 206:
                 self._check_range(response)
             self._check_length(response)
-            if response.status_code != 206 and self._position:
-                self._skip(response)
         except BaseException:
             response.close()
             raise
+        # A server that does not do ranges begins from the start again.
+        self._behind = 0 if response.status_code == 206 else self._position
         return response
 
     def _check_range(self, response: requests.Response) -> None:
@@ -145,16 +193,13 @@ class BlobStream:
             )
 
     def _skip(self, response: requests.Response) -> None:
-        """The server does not do ranges: reads past what is there already."""
-        left = self._position
-        while left:
-            try:
-                data = response.raw.read(min(CHUNK, left), decode_content=False)
-            except READ_ERRORS as e:
-                raise unreachable(response.url, e) from e
+        """Reads past what is there already, as far as the connection holds."""
+        while self._behind and self._response is response:
+            data = response.raw.read1(min(CHUNK, self._behind), decode_content=False)
             if not data:
-                raise unreachable(response.url, ConnectionResetError())
-            left -= len(data)
+                return
+            self._behind -= len(data)
+            self._watch(len(data))
 
     def _retry(self, error: RegistryUnreachable) -> None:
         self.close()

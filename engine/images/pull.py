@@ -2,34 +2,31 @@
 
     resolve ─→ layers side by side (each under a lock of its own) ─→ driver.prepare ─→ ImageStore.put (the name)
 
-Whatever goes wrong on the way, the image is not named: what is in the store then are whole, verified layers, which the next
-pull finds there.
+Whatever goes wrong on the way, the image is not named: what is in the store then are whole, verified layers, and beside it
+the bytes that have arrived of others. The next pull goes on with both.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from engine.context import Context
+from engine.errors import Conflict, IntegrityError, LayerError, StoreError
 from engine.images.download import Sink, fetch_layer
-from engine.images.manifest import resolve
+from engine.images.manifest import ResolvedImage, resolve
 from engine.images.progress import LayerProgress, Progress, Silent
 from engine.images.reference import Reference
 from engine.images.registry import Registry
-from engine.images.transport import Interrupted
+from engine.images.workers import side_by_side
 from engine.oci.image import Descriptor, Platform
 from engine.storage.drivers import choose
 from engine.storage.images import Image, ImageStore
 from engine.storage.layers import layer_lock, sweep_downloads
+from engine.storage.partial import Partial
 
 CONCURRENT_DOWNLOADS = 3
-# How long an interrupted pull waits for its threads to remove what they have begun.
-_LAST_WORDS = 3.0
 
 
 class Driver(Protocol):
@@ -56,8 +53,9 @@ def pull(
 ) -> PulledImage:
     """Brings the image of `reference` into the store, for `platform` (as `linux/arm64`) or for this machine.
 
-    Idempotent: layers that are there are not fetched again. Raises the registry's errors, IntegrityError, LayerError,
-    PlatformMismatch, StoreError. KeyboardInterrupt ends it at once and leaves nothing half-made.
+    Idempotent: layers that are there are not fetched again, and a layer that an earlier pull has begun goes on where that
+    one stopped. Raises the registry's errors, IntegrityError, LayerError, PlatformMismatch, StoreError. KeyboardInterrupt
+    ends it at once.
     """
     progress = progress or Silent()
     wanted = Platform.parse(platform) if platform else Platform.of_host()
@@ -66,24 +64,13 @@ def pull(
     registry = Registry(reference, ctx.environ)
     try:
         resolved = resolve(registry, wanted, strict=platform is not None)
-        diff_ids = list(resolved.config.diff_ids)
         # As Docker: with a digest the tag is not shown, and of an image that is there already no layer is.
         shown = reference.with_digest(reference.digest) if reference.digest else reference
         progress.start(shown)
+        fetcher = _Fetcher(ctx, registry, driver, progress)
         with store.adding():
-            if not (store.find(resolved.manifest.config.digest) and all(map(driver.has_layer, diff_ids))):
-                fetched = _Fetcher(ctx, registry, driver, progress).fetch(resolved.layers)
-                driver.prepare(diff_ids)
-                for layer in fetched:
-                    layer.status("Pull complete")
             before = store.find(reference.canonical())
-            image = store.put(
-                resolved.manifest_bytes,
-                resolved.config_bytes,
-                tag=None if reference.digest else reference.canonical(),
-                repo_digest=reference.with_digest(resolved.digest).canonical(),
-                size=sum(map(driver.layer_size, diff_ids)),
-            )
+            image = _add(store, driver, fetcher, reference, resolved)
     finally:
         progress.close()
         registry.close()
@@ -91,6 +78,30 @@ def pull(
     status = f"{'Image is up to date' if known else 'Downloaded newer image'} for {shown.familiar()}"
     progress.finish(resolved.digest, status)
     return PulledImage(reference, image, resolved.digest, status)
+
+
+def _add(store: ImageStore, driver: Driver, fetcher: _Fetcher, reference: Reference, resolved: ResolvedImage) -> Image:
+    """Fetches what is missing and names the image. Once more where a removal of another image took a layer meanwhile."""
+    diff_ids = list(resolved.config.diff_ids)
+    for attempt in (1, 2):
+        try:
+            there = all(map(driver.has_layer, diff_ids))
+            if not (store.find(resolved.manifest.config.digest) and there):
+                fetched = fetcher.fetch(resolved.layers)
+                driver.prepare(diff_ids)
+                for layer in fetched:
+                    layer.status("Pull complete")
+            return store.put(
+                resolved.manifest_bytes,
+                resolved.config_bytes,
+                tag=None if reference.digest else reference.canonical(),
+                repo_digest=reference.with_digest(resolved.digest).canonical(),
+                size=sum(map(driver.layer_size, diff_ids)),
+            )
+        except (Conflict, StoreError):
+            if attempt == 2 or all(map(driver.has_layer, diff_ids)):
+                raise
+    raise AssertionError("unreachable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,56 +119,30 @@ class _Fetcher:
         self._registry = registry
         self._driver = driver
         self._progress = progress
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._shown: dict[str, LayerProgress] = {}
 
     def fetch(self, layers: list[tuple[Descriptor, str]]) -> list[LayerProgress]:
         """Returns those that were missing, when every layer is in the store. At the first failure all are given up."""
         sweep_downloads(self._ctx.paths)
         jobs = self._missing(layers)
-        # Daemon threads: one that hangs in a connect cannot hold up the end of the process after Ctrl-C.
-        count = min(CONCURRENT_DOWNLOADS, len(jobs))
-        threads = [threading.Thread(target=self._work, name=f"layer-{n}", daemon=True) for n in range(count)]
-        for job in [*jobs, *[None] * count]:
-            self._jobs.put(job)
-        try:
-            for thread in threads:
-                thread.start()
-            for _ in jobs:
-                failure = self._outcomes.get()
-                if failure is not None:
-                    raise failure
-            return [job.shown for job in jobs]
-        except BaseException:
-            self._registry.transport.interrupt()
-            deadline = time.monotonic() + _LAST_WORDS
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
-            raise
+        side_by_side(self._fetch_one, jobs, CONCURRENT_DOWNLOADS, self._registry.transport)
+        return [job.shown for job in jobs]
 
     def _missing(self, layers: list[tuple[Descriptor, str]]) -> list[_Job]:
         jobs: dict[str, _Job] = {}
         for layer, diff_id in layers:
             if diff_id in jobs:
                 continue
-            shown = self._progress.layer(layer.short_id, layer.size)
-            if self._driver.has_layer(diff_id):
-                shown.status("Already exists")
-            else:
+            new = diff_id not in self._shown
+            if new:
+                self._shown[diff_id] = self._progress.layer(layer.short_id, layer.size)
+            shown = self._shown[diff_id]
+            if not self._driver.has_layer(diff_id):
                 jobs[diff_id] = _Job(layer, diff_id, shown)
                 shown.status("Pulling fs layer")
+            elif new:
+                shown.status("Already exists")
         return list(jobs.values())
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                if self._registry.transport.stop.is_set():
-                    raise Interrupted
-                self._fetch_one(job)
-            except BaseException as e:
-                self._outcomes.put(e)
-                return
-            self._outcomes.put(None)
 
     def _fetch_one(self, job: _Job) -> None:
         """Under the layer's lock, so that of two pulls at once only one fetches it and the other finds it there."""
@@ -166,6 +151,28 @@ class _Fetcher:
                 job.shown.status("Already exists")
                 return
             job.shown.status("Downloading")
-            with self._driver.layer_sink(job.diff_id) as sink:
-                fetch_layer(self._registry, job.layer, sink, job.shown.update)
+            with Partial(self._ctx.paths, job.diff_id, job.layer.digest, job.layer.size) as partial:
+                try:
+                    self._receive(job, partial)
+                except (IntegrityError, LayerError):
+                    if not partial.resumed:
+                        raise
+                    # What a power cut has damaged is no reason to fail, but to begin again.
+                    partial.restart()
+                    self._receive(job, partial)
             job.shown.status("Download complete")
+
+    def _receive(self, job: _Job, partial: Partial) -> None:
+        counted = 0
+
+        def count(more: int) -> None:
+            nonlocal counted
+            counted += more
+            job.shown.update(more)
+
+        try:
+            with self._driver.layer_sink(job.diff_id) as sink:
+                fetch_layer(self._registry, job.layer, sink, count, partial)
+        except (IntegrityError, LayerError):
+            job.shown.update(-counted)
+            raise

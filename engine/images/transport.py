@@ -83,16 +83,18 @@ class Patience:
         self._start = time.monotonic()
         self._count = 0
 
-    def received(self, count: int) -> None:
-        """Raises Transient where what came since STALL_TIME ago is too little."""
+    def received(self, count: int) -> bool:
+        """Whether STALL_TIME is over, in which enough came. Raises Transient where it is over and too little did."""
         self._count += count
         now = time.monotonic()
-        if now - self._start >= STALL_TIME:
-            if self._count < STALL_BYTES:
-                where = urlsplit(self._url).netloc.rpartition("@")[2]
-                slow = f"{self._count} bytes in {now - self._start:.0f} seconds"
-                raise Transient(f"{where} sends too slowly: {slow}", "check the network, or try again")
-            self._start, self._count = now, 0
+        if now - self._start < STALL_TIME:
+            return False
+        if self._count < STALL_BYTES:
+            where = urlsplit(self._url).netloc.rpartition("@")[2]
+            slow = f"{self._count} bytes in {now - self._start:.0f} seconds"
+            raise Transient(f"{where} sends too slowly: {slow}", "check the network, or try again")
+        self._start, self._count = now, 0
+        return True
 
 
 class Transport:

@@ -57,7 +57,7 @@ def layer_lock(paths: Paths, hex_id: str, wait: bool = True) -> FileLock:
 
 
 def sweep_downloads(paths: Paths) -> None:
-    """Removes what killed pulls left behind: half-made layers whose lock nobody holds."""
+    """Removes what killed pulls left behind and nobody can use: half-made layers whose lock nobody holds."""
     for name in leftover_downloads(paths):
         try:
             with layer_lock(paths, name, wait=False):
@@ -66,8 +66,13 @@ def sweep_downloads(paths: Paths) -> None:
             continue
 
 
-def leftover_downloads(paths: Paths) -> list[str]:
-    """The names in `downloads/` that nobody is writing: their layer's lock is free."""
+def leftover_downloads(paths: Paths, resumable: bool = False) -> list[str]:
+    """The names in `downloads/` that nobody is writing: their layer's lock is free.
+
+    Those that a pull may go on with (`engine.storage.partial`) are among them only with `resumable`.
+    """
+    from engine.storage.partial import is_resumable
+
     try:
         names = sorted(os.listdir(paths.downloads))
     except FileNotFoundError:
@@ -76,7 +81,8 @@ def leftover_downloads(paths: Paths) -> list[str]:
     for name in names:
         try:
             with layer_lock(paths, name, wait=False):
-                left.append(name)
+                if resumable or not is_resumable(paths, name):
+                    left.append(name)
         except Conflict:
             continue
     return left

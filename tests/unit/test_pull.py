@@ -101,11 +101,25 @@ class Bench:
         return [f"sha256:{n.removesuffix('.tar')}" for n in names]
 
     def assert_clean(self) -> None:
-        """No image, no tag, nothing half-made; whole layers may stay."""
+        """No image, no tag, nothing half-made; whole layers may stay, and first bytes of blobs, for the next pull."""
         assert self.store().list_() == []
         self.stored_layers()
-        for folder in (self.ctx.paths.downloads, self.ctx.paths.tags, self.ctx.paths.blobs):
+        self.partials()
+        for folder in (self.ctx.paths.tags, self.ctx.paths.blobs):
             assert not os.path.isdir(folder) or os.listdir(folder) == []
+
+    def partials(self) -> dict[str, int]:
+        """Digest → bytes of it that are kept. Nothing else may lie there, and no byte may be wrong."""
+        folder, found = self.ctx.paths.downloads, {}
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            _, digest, suffix = name.split(".")
+            assert suffix == "part"
+            with open(f"{folder}/{name}", "rb") as file:
+                data = file.read()
+            (blob,) = {d for path, (_, d) in self.fake.content.items() if path.endswith(f"/blobs/sha256:{digest}")}
+            assert data and blob.startswith(data)
+            found[f"sha256:{digest}"] = len(data)
+        return found
 
 
 @pytest.fixture
