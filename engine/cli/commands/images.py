@@ -33,7 +33,7 @@ def main(
     rows = []
     digests = digests or ".Digest" in (format or "")
     for image in ImageStore(context.paths).list_():
-        for name, tag, digest in _names(image, digests):
+        for name, tag, digest in names(image, digests):
             if repository and not _matches(repository, name, tag):
                 continue
             rows.append(
@@ -52,7 +52,7 @@ def main(
     templates.show(rows, columns, HEADERS, format, "ID" if quiet else None)
 
 
-def _names(image: Image, digests: bool) -> list[tuple[str, str, str]]:
+def names(image: Image, digests: bool) -> list[tuple[str, str, str]]:
     """(repository, tag, digest) of each line that the image has, as Docker splits them."""
     by_repository: dict[str, list[str]] = {}
     for text in image.repo_digests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.cli import formats, templates, values
 from engine.cli.each import each
 from engine.context import Context
-from engine.storage.volumes import Volumes
+from engine.storage.volumes import Volume, Volumes
 
 HEADERS = {
     "Driver": "DRIVER",
@@ -26,18 +26,20 @@ def create(context: Context, name: str | None, driver: str, label: list[str]) ->
 
 
 def list_(context: Context, format: str | None, quiet: bool) -> None:
-    rows = [
-        {
-            "Driver": volume.driver,
-            "Name": volume.name,
-            "Labels": formats.labels(volume.labels),
-            "Mountpoint": volume.path,
-            "Scope": "local",
-            **_NOT_COUNTED,
-        }
-        for volume in Volumes(context.paths).list_()
-    ]
+    rows = [row(volume) for volume in Volumes(context.paths).list_()]
     templates.show(rows, ("Driver", "Name"), HEADERS, format, "Name" if quiet else None)
+
+
+def row(volume: Volume) -> dict[str, str]:
+    """Docker's fields of one line."""
+    return {
+        "Driver": volume.driver,
+        "Name": volume.name,
+        "Labels": formats.labels(volume.labels),
+        "Mountpoint": volume.path,
+        "Scope": "local",
+        **_NOT_COUNTED,
+    }
 
 
 def remove(context: Context, volume: list[str], force: bool) -> int:
