@@ -20,7 +20,7 @@ _BARS = (
 
 
 # The steps that a bar shows, and that need no line where there are no bars.
-_MOVING = ("Downloading", "Pushing")
+_MOVING = ("Downloading", "Pushing", "Loading layer")
 
 
 def choose_progress(quiet: bool, stream: TextIO, with_status: bool = True) -> Progress:

@@ -25,6 +25,14 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('container inspect',),
     ),
+    'container prune': (
+        'prune:containers', '', True, (),
+        (
+            ('filter', 'filter', True, None, ('--filter',)),
+            ('force', '', False, False, ('-f', '--force')),
+        ),
+        ('container prune',),
+    ),
     'create': (
         'run:create', 'IMAGE [COMMAND] [ARG...]', False, (('image', True, False), ('command', False, True)),
         (
@@ -96,12 +104,48 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('exec', 'container exec'),
     ),
+    'export': (
+        'export:main', 'CONTAINER', True, (('container', True, False),),
+        (
+            ('output', 'string', False, None, ('-o', '--output')),
+        ),
+        ('export', 'container export'),
+    ),
+    'fsck': (
+        'fsck:main', '', True, (),
+        (
+            ('quiet', '', False, False, ('-q', '--quiet')),
+            ('repair', '', False, False, ('--repair',)),
+        ),
+        ('fsck', 'system fsck'),
+    ),
+    'history': (
+        'history:main', 'IMAGE', True, (('image', True, False),),
+        (
+            ('format', 'string', False, None, ('--format',)),
+            ('human', '', False, True, ('-H', '--human')),
+            ('no_trunc', '', False, False, ('--no-trunc',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('history', 'image history'),
+    ),
     'image inspect': (
         'inspect:images', 'IMAGE [IMAGE...]', True, (('names', True, True),),
         (
             ('format', 'string', False, None, ('-f', '--format')),
         ),
         ('image inspect',),
+    ),
+    'image prune': (
+        'prune:images', '', True, (),
+        (
+            ('all', '', False, False, ('-a', '--all')),
+            ('filter', 'filter', True, None, ('--filter',)),
+            ('force', '', False, False, ('-f', '--force')),
+            ('keep_storage', 'bytes', False, None, ('--keep-storage',)),
+            ('unused_for', 'duration', False, None, ('--unused-for',)),
+        ),
+        ('image prune',),
     ),
     'images': (
         'images:main', '[REPOSITORY[:TAG]]', True, (('repository', False, False),),
@@ -113,6 +157,15 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
             ('quiet', '', False, False, ('-q', '--quiet')),
         ),
         ('images', 'image ls', 'image list'),
+    ),
+    'import': (
+        'import_image:main', 'file|URL|- [REPOSITORY[:TAG]]', True, (('source', True, False), ('reference', False, False)),
+        (
+            ('changes', 'list', True, None, ('-c', '--change')),
+            ('message', 'string', False, None, ('-m', '--message')),
+            ('platform', 'string', False, None, ('--platform',)),
+        ),
+        ('import', 'image import'),
     ),
     'info': (
         'info:main', '', True, (),
@@ -135,6 +188,15 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
             ('signal', 'string', False, 'KILL', ('-s', '--signal')),
         ),
         ('kill', 'container kill'),
+    ),
+    'load': (
+        'load:main', '', True, (),
+        (
+            ('input', 'string', False, None, ('-i', '--input')),
+            ('platform', 'string', False, None, ('--platform',)),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('load', 'image load'),
     ),
     'logs': (
         'logs:main', 'CONTAINER', True, (('container', True, False),),
@@ -277,6 +339,13 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('run', 'container run'),
     ),
+    'save': (
+        'save:main', 'IMAGE [IMAGE...]', True, (('image', True, True),),
+        (
+            ('output', 'string', False, None, ('-o', '--output')),
+        ),
+        ('save', 'image save'),
+    ),
     'search': (
         'search:main', 'TERM', True, (('term', True, False),),
         (
@@ -303,6 +372,24 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
             ('timeout', 'int', False, None, ('-t', '--timeout', '--time')),
         ),
         ('stop', 'container stop'),
+    ),
+    'system df': (
+        'df:main', '', True, (),
+        (
+            ('format', 'string', False, None, ('--format',)),
+            ('verbose', '', False, False, ('-v', '--verbose')),
+        ),
+        ('system df',),
+    ),
+    'system prune': (
+        'prune:system', '', True, (),
+        (
+            ('all', '', False, False, ('-a', '--all')),
+            ('filter', 'filter', True, None, ('--filter',)),
+            ('force', '', False, False, ('-f', '--force')),
+            ('volumes', '', False, False, ('--volumes',)),
+        ),
+        ('system prune',),
     ),
     'tag': (
         'tag:main', 'SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]', True, (('source', True, False), ('target', True, False)),
@@ -340,6 +427,15 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('volume ls', 'volume list'),
     ),
+    'volume prune': (
+        'prune:volumes', '', True, (),
+        (
+            ('all', '', False, False, ('-a', '--all')),
+            ('filter', 'filter', True, None, ('--filter',)),
+            ('force', '', False, False, ('-f', '--force')),
+        ),
+        ('volume prune',),
+    ),
     'volume rm': (
         'volume:remove', 'VOLUME [VOLUME...]', True, (('volume', True, True),),
         (
@@ -358,6 +454,7 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
 ALIASES = {
     'container create': 'create',
     'container exec': 'exec',
+    'container export': 'export',
     'container kill': 'kill',
     'container list': 'ps',
     'container logs': 'logs',
@@ -369,14 +466,19 @@ ALIASES = {
     'container start': 'start',
     'container stop': 'stop',
     'container wait': 'wait',
+    'image history': 'history',
+    'image import': 'import',
     'image list': 'images',
+    'image load': 'load',
     'image ls': 'images',
     'image pull': 'pull',
     'image push': 'push',
     'image remove': 'rmi',
     'image rm': 'rmi',
+    'image save': 'save',
     'image tag': 'tag',
     'network list': 'network ls',
+    'system fsck': 'fsck',
     'system info': 'info',
     'volume list': 'volume ls',
     'volume remove': 'volume rm',

@@ -68,6 +68,16 @@ CORPUS = [
     "registry serve --root /x --host 0.0.0.0 --port 0 -v",
     "rmi -f a b",
     "image rm a",
+    "save -o x.tar a b",
+    "image save --output=x.tar a",
+    "load -q -i x.tar --platform linux/arm64",
+    "image load --input x.tar",
+    "import - a:b -c USER=b --change=USER=a -m text --platform linux/arm64",
+    "image import x.tar",
+    "export -o x.tar c",
+    "container export --output=x.tar c",
+    "history -q --no-trunc --format json a",
+    "image history a",
     "tag a b",
     "inspect --format {{.Id}} --type container a b",
     "image inspect -f json a",
@@ -82,6 +92,13 @@ CORPUS = [
     "version -f json",
     "info --format json",
     "system info",
+    "system df -v --format json",
+    "system prune -af --volumes --filter label=a",
+    "container prune -f --filter until=1h --filter label!=b",
+    "volume prune -a --filter label=a=b -f",
+    "image prune -af --filter dangling=false --keep-storage 10g --unused-for 720h",
+    "fsck -q --repair",
+    "system fsck",
     "demo",
     "--root /x ps",
     "--root=/x --debug --storage-driver directory images -q",
@@ -145,6 +162,6 @@ def test_every_option_is_in_the_corpus() -> None:
         f"{path} {option[0]}"
         for path, entry in table.COMMANDS.items()
         for option in entry[4]
-        if (path, option[0]) not in seen and path != "create" and option[0] not in ("sig_proxy", "version")
+        if (path, option[0]) not in seen and path != "create" and option[0] not in ("sig_proxy", "version", "human")
     ]
     assert not missing

@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
     Finder = Callable[[Context, str], Any]
 
-# The fields of Docker's that an image's config may leave out.
-_EMPTY_CONFIG = {
-    "User": "",
-    "Env": None,
-    "Cmd": None,
-    "Volumes": None,
-    "WorkingDir": "",
-    "Entrypoint": None,
-    "OnBuild": None,
-    "Labels": None,
-}
-
 
 def anything(context: Context, names: list[str], format: str | None, type: str | None) -> int:
     finders: dict[str, Finder] = {"container": _container, "image": _image, "volume": _volume, "network": _network}
@@ -96,26 +84,10 @@ def _container(context: Context, name: str) -> Any:
 
 
 def _image(context: Context, name: str) -> Any:
-    from engine.images.reference import Reference
+    from engine.images import describe
     from engine.storage.images import ImageStore
 
-    image = ImageStore(context.paths).resolve(name)
-    config = image.config
-    return {
-        "Id": image.id,
-        "RepoTags": [Reference.parse(t).familiar() for t in image.tags],
-        "RepoDigests": [Reference.parse(d).familiar() for d in image.repo_digests],
-        "Parent": "",
-        "Comment": (config.get("history") or [{}])[-1].get("comment", ""),
-        "Created": image.created,
-        "Author": config.get("author", ""),
-        "Config": _EMPTY_CONFIG | (config.get("config") or {}),
-        "Architecture": config.get("architecture", ""),
-        **({"Variant": config["variant"]} if config.get("variant") else {}),
-        "Os": config.get("os", ""),
-        "Size": image.size,
-        "RootFS": {"Type": "layers", "Layers": image.diff_ids},
-    }
+    return describe.inspect(context, ImageStore(context.paths).resolve(name))
 
 
 def _volume(context: Context, name: str) -> Any:
