@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from engine import views
-from engine.storage.images import ImageStore
+from engine.storage.images import ImageStore, file_name
 from engine.storage.layers import chain_ids
 from engine.storage.usage import Counter, allocated
 from engine.storage.volumes import Volumes
@@ -119,7 +119,7 @@ class Usage:
 
 
 def files_of(paths: Paths, image: Image) -> list[str]:
-    """Everything that is in the store for the image: layers, what is derived of them, documents."""
+    """Everything that is in the store for the image: layers, what is derived of them, documents, names."""
     chains = chain_ids(image.diff_ids) or [image.chain_id]
     return list(
         dict.fromkeys(
@@ -130,6 +130,7 @@ def files_of(paths: Paths, image: Image) -> list[str]:
                 paths.index(image.chain_id),
                 *map(paths.blob, (image.id, *image.manifests)),
                 paths.image(image.id),
+                *(f"{paths.tags}/{file_name(name)}" for name in image.names),
             ]
         )
     )

@@ -114,6 +114,14 @@ def ulimit(text: str) -> str:
     return text
 
 
+def filter_(text: str) -> str:
+    """`name=value`; which names there are is the command's business."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise _Invalid("bad format of filter (expected name=value)")
+    return f"{name.strip().lower()}={value.strip()}"
+
+
 def tail(text: str) -> int:
     try:
         return int(text)
@@ -179,6 +187,7 @@ _BY_KIND: dict[str, Callable[[str], Any]] = {
     "bytes": size,
     "decimal": decimal,
     "ulimit": ulimit,
+    "filter": filter_,
 }
 _BY_OPTION: dict[tuple[str, str], Callable[[str], Any]] = {
     ("memory_swap", "bytes"): swap,

@@ -73,6 +73,7 @@ def test_values(line: str, name: str, value: object) -> None:
         ("run -a foo alpine", 125, 'invalid argument "foo" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR'),
         ("run --dns x alpine", 125, 'invalid argument "x" for "--dns" flag: IP address is not correctly formatted: x'),
         ("run --add-host x alpine", 125, 'invalid argument "x" for "--add-host" flag: bad format for add-host: "x"'),
+        ("image prune --filter x", 125, 'invalid argument "x" for "--filter" flag: bad format of filter (expected name=value)'),
         ("run --ulimit x alpine", 125, 'invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x'),
     ],
 )  # fmt: skip
