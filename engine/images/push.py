@@ -34,7 +34,7 @@ from engine.storage.images import Image, ImageStore
 CONCURRENT_UPLOADS = 5
 # Compressed forms that are looked for; there are more only where many registries had the layer in different ones.
 MAX_FORMS = 4
-# Other repositories that are asked for a layer before it is uploaded.
+# How often a registry is asked to take a layer over from another of its repositories, before it is uploaded.
 MAX_MOUNTS = 4
 
 
@@ -146,16 +146,16 @@ class _Pusher:
             if self._uploader.has_blob(form.digest) is not None:
                 shown.status("Layer already exists")
                 return form
-        for form in forms:
-            for source in self._forms.repositories(diff_id)[:MAX_MOUNTS]:
-                if self._uploader.mount(form.digest, source):
-                    shown.status(f"Mounted from {source}")
-                    return form
+        sources = [(form.digest, source) for form in forms for source in self._forms.repositories(diff_id)]
+        taken, place = self._uploader.mount(sources[:MAX_MOUNTS])
+        if taken:
+            shown.status(f"Mounted from {taken[1]}")
+            return next(form for form in forms if form.digest == taken[0])
         shown.status("Pushing")
         # A layer that came uncompressed from a registry goes uncompressed, so that its manifest stays what it was.
         plain = came_as is not None and came_as.digest == diff_id
         blob = LayerTar(self._store.paths.layer(diff_id), diff_id, not plain, shown.update)
-        self._uploader.upload(blob)
+        self._uploader.upload(blob, place)
         form = came_as if came_as and plain else Descriptor("", blob.digest, blob.size)
         if not plain:
             remember_form(self._store.paths, diff_id, form)

@@ -18,11 +18,20 @@ import requests
 from engine.errors import IntegrityError, MiniError, RegistryError, StoreError, Unauthorized
 from engine.images.compression import deflate
 from engine.images.registry import Registry, read_error
-from engine.images.transport import RETRIED_STATUSES, Access, Interrupted, Transient, check_downgrade, origin
+from engine.images.transport import (
+    READ_ERRORS,
+    RETRIED_STATUSES,
+    Access,
+    Interrupted,
+    Transient,
+    check_downgrade,
+    origin,
+)
 
 # Attempts of which none brought the upload further.
 MAX_FRUITLESS = 5
 READ_SIZE = 1 << 20
+_SMALL = 64 << 10
 
 
 class Blob(Protocol):
@@ -110,7 +119,7 @@ class Uploader:
     def has_blob(self, digest: str) -> int | None:
         """The blob's size, if the repository has it. Raises Unauthorized, RegistryUnreachable …"""
         response = self._ask("HEAD", f"{self._top}/blobs/{digest}")
-        response.close()
+        _finish(response)
         if response.status_code in (200, 206):
             length = response.headers.get("Content-Length", "")
             return int(length) if length.isdigit() else -1
@@ -118,39 +127,47 @@ class Uploader:
             return None
         raise self._error(response, f"blob {digest}")
 
-    def mount(self, digest: str, source: str) -> bool:
-        """Takes a blob over from the repository `source` of the same registry, if that has it and lets us."""
-        query = urlencode({"mount": digest, "from": source})
-        try:
-            response = self._ask("POST", f"{self._top}/blobs/uploads/?{query}")
-        except Unauthorized:
-            return False
-        response.close()
-        if response.status_code == 202:
-            # The registry has begun an ordinary upload instead.
-            self._cancel(self._place(response))
-        return response.status_code == 201
+    def mount(self, candidates: Iterable[tuple[str, str]]) -> tuple[tuple[str, str] | None, str | None]:
+        """Takes a blob over from another repository of the registry: the first (digest, repository) that it has and lets us.
 
-    def upload(self, blob: Blob) -> None:
+        (The one that was taken, or None; where to upload to instead, if the registry has told.)
+        """
+        place = None
+        for digest, source in candidates:
+            query = urlencode({"mount": digest, "from": source})
+            try:
+                response = self._ask("POST", f"{self._top}/blobs/uploads/?{query}", {"Content-Length": "0"})
+            except Unauthorized:
+                continue
+            _finish(response)
+            if response.status_code in (201, 202) and place:
+                self._cancel(place)
+            if response.status_code == 201:
+                return (digest, source), None
+            place = self._place(response) if response.status_code == 202 else None
+        return None, place
+
+    def upload(self, blob: Blob, place: str | None = None) -> None:
         """Uploads the blob, going on where a broken connection stopped, and has the registry verify its digest.
 
-        Raises the registry's errors; what arrived until then is taken away again, if the registry can be reached.
+        `place` is where, if the registry has told already. Raises the registry's errors; what arrived until then is taken
+        away again, if the registry can be reached.
         """
-        place, offset, fruitless = None, 0, 0
+        offset, fruitless, begun = 0, 0, 0
         try:
             while True:
                 if place is None:
-                    place, offset = self._start(), 0
+                    place, offset, begun = self._start(), 0, begun + 1
                 try:
-                    place = self._attempt(blob, place, offset)
+                    self._attempt(blob, place, offset)
                     return
                 except _Again as e:
-                    reached = None if e.restart else self._reached(place)
-                    fruitless = 0 if reached and reached > offset else fruitless + 1
-                    if fruitless >= MAX_FRUITLESS:
+                    there = None if e.restart else self._reached(place)
+                    fruitless = 0 if there and there[1] > offset else fruitless + 1
+                    if max(fruitless, begun) >= MAX_FRUITLESS:
                         raise e.cause from None
                     self._transport.pause(max(1, fruitless), None)
-                    place, offset = (place, reached) if reached else (None, 0)
+                    place, offset = there or (None, 0)
         except MiniError:
             if place:
                 self._cancel(place)
@@ -161,7 +178,7 @@ class Uploader:
         response = self._ask("PUT", f"{self._top}/manifests/{name}", {"Content-Type": media_type}, data)
         if response.status_code not in (200, 201, 202):
             raise self._error(response, f"manifest {name}")
-        response.close()
+        _finish(response)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         told = response.headers.get("Docker-Content-Digest", digest)
         if told.startswith("sha256:") and told != digest:
@@ -172,28 +189,27 @@ class Uploader:
         response = self._ask("POST", f"{self._top}/blobs/uploads/", {"Content-Length": "0"})
         if response.status_code != 202:
             raise self._error(response, "blobs/uploads")
-        response.close()
+        _finish(response)
         return self._place(response)
 
-    def _attempt(self, blob: Blob, place: str, offset: int) -> str:
+    def _attempt(self, blob: Blob, place: str, offset: int) -> None:
         """Sends everything from `offset` on, then the digest. Raises _Again where another attempt makes sense."""
         stream = self._watched(blob.stream(offset))
         response = self._once("PATCH", place, {"Content-Type": "application/octet-stream"}, stream)
         if response.status_code not in (200, 201, 202, 204):
             raise self._refusal(response, "the upload")
-        response.close()
+        _finish(response)
         place = self._place(response)
         joint = "&" if urlsplit(place).query else "?"
         digest = urlencode({"digest": blob.digest})
         response = self._once("PUT", f"{place}{joint}{digest}", {"Content-Length": "0"})
-        if response.status_code not in (200, 201, 204):
-            # A registry that took an earlier PUT, whose answer was lost, knows the upload no more.
-            if response.status_code == 404 and self.has_blob(blob.digest) is not None:
-                response.close()
-                return place
-            raise self._refusal(response, f"blob {blob.digest}", restart=response.status_code in (400, 404, 416))
-        response.close()
-        return place
+        if response.status_code in (200, 201, 204):
+            _finish(response)
+            return
+        refusal = self._refusal(response, f"blob {blob.digest}", restart=response.status_code in (400, 404, 416))
+        # A registry that took an earlier PUT, whose answer was lost, knows the upload no more.
+        if response.status_code != 404 or self.has_blob(blob.digest) is None:
+            raise refusal
 
     def _watched(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Ends the request, wherever it is, once the push is given up."""
@@ -203,22 +219,22 @@ class Uploader:
             if piece:
                 yield piece
 
-    def _reached(self, place: str) -> int | None:
-        """How many bytes of the upload have arrived; None where the registry does not tell or knows it no more."""
+    def _reached(self, place: str) -> tuple[str, int] | None:
+        """Where the upload goes on and how much of it has arrived; None where the registry does not tell, or nothing has."""
         try:
             response = self._ask("GET", place)
         except RegistryError:
             return None
-        response.close()
+        _finish(response)
         first, _, last = response.headers.get("Range", "").removeprefix("bytes=").partition("-")
-        if response.status_code not in (200, 204) or first != "0" or not last.isdigit():
+        # `0-0` is one byte, or (in Docker's registry) none.
+        if response.status_code not in (200, 204) or first != "0" or not last.isdigit() or last == "0":
             return None
-        # `0-0` is one byte, or (in Docker's registry) none: both are told apart by the digest alone, so begin again.
-        return int(last) + 1 if int(last) else None
+        return self._place(response), int(last) + 1
 
     def _cancel(self, place: str) -> None:
         try:
-            self._ask("DELETE", place, attempts=1).close()
+            _finish(self._ask("DELETE", place, attempts=1))
         except (RegistryError, Interrupted):
             # It is the registry's to sweep up, too.
             pass
@@ -260,7 +276,7 @@ class Uploader:
         challenge = response.headers.get("WWW-Authenticate", "")
         if response.status_code != 401 or not ours or not self._address.authorizer.answer(challenge, sent):
             return False
-        response.close()
+        _finish(response)
         return True
 
     def _authorization(self, url: str) -> str | None:
@@ -300,6 +316,15 @@ class Uploader:
                 f"log in with an account that may push to {self._registry.reference.familiar_name}: mini login {domain}",
             )
         return RegistryError(f"{where} answers {status} to {what or 'a request'}: {text or response.reason}")
+
+
+def _finish(response: requests.Response) -> None:
+    """Reads the little that there may be to read, so that the connection can be used again."""
+    try:
+        response.raw.read(_SMALL, decode_content=False)
+    except READ_ERRORS:
+        pass
+    response.close()
 
 
 class _Again(Exception):
