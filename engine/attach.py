@@ -85,7 +85,15 @@ def parse_detach_keys(text: str) -> bytes:
 
 
 def wait_started(fd: int) -> dict[str, Any]:
-    """The monitor's answer to a start: STARTED's value, or the error that ERROR carries, raised here."""
+    """The monitor's answer to a start: STARTED's value, or the error that ERROR carries, raised here (`fd` is closed then)."""
+    try:
+        return _read_started(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _read_started(fd: int) -> dict[str, Any]:
     buffer = bytearray()
     while len(buffer) < attach.HEADER.size or len(buffer) < attach.HEADER.size + attach.HEADER.unpack_from(buffer)[1]:
         # no more than the one frame: what follows belongs to `relay`

@@ -6,7 +6,6 @@ gave it, and raises the errors of `errors.py` in Docker's words.
 
 from __future__ import annotations
 
-import _socket
 import os
 import select
 import time
@@ -185,24 +184,18 @@ def start(
     stdin = attached and interactive and settings["OpenStdin"]
     if attached:
         check_terminal(streams, stdin, settings["Tty"])
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     with record.lock():
         state = refresh(ctx, record)
         if state["Running"]:
             if attached:
-                raise Conflict(f"Container {record.id} is already running", "mini attach connects to it")
+                raise Conflict(f"Container {record.id} is already running")
             return None
         size = streams.size() if attached else None
-        if os.fork() == 0:
-            ours.close()
-            lifecycle.supervise(ctx, record, theirs.detach(), stdin, attached, size)
-        theirs.close()
-        fd = ours.detach()
-        try:
-            wait_started(fd)
-        except BaseException:
-            os.close(fd)
-            raise
+        fd = monitors.fork_monitor(
+            lambda client: lifecycle.supervise(ctx, record, client, stdin, attached, size),
+            f"{record.directory}/monitor.log",
+        )
+        wait_started(fd)
     if not attached:
         os.close(fd)
         return None

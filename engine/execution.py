@@ -5,14 +5,13 @@ The same monitor loop as a container's, without log and socket: the command goes
 
 from __future__ import annotations
 
-import _socket
 import os
 
 from engine import bundle, config, host, lifecycle, records
 from engine.attach import Session, Streams, check_terminal, wait_started
-from engine.errors import Conflict, MiniError, RuntimeFault, UsageError
+from engine.errors import Conflict, UsageError
 from engine.runtime import attach
-from engine.runtime.monitor import Monitor, Stdio, detach_from_terminal
+from engine.runtime.monitor import Monitor, Stdio, fork_monitor
 from engine.runtime.process import exec as execs
 from engine.views import refresh
 
@@ -39,17 +38,10 @@ def exec_(ctx: Context, name: str, command: list[str], options: ExecOptions, str
     if attached:
         check_terminal(streams, options.interactive, options.tty)
     process = _process(ctx, record, state, command, options, streams.size() if options.tty and attached else None)
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    if os.fork() == 0:
-        ours.close()
-        _supervise(ctx, record, state, process, options, theirs.detach())
-    theirs.close()
-    fd = ours.detach()
-    try:
-        wait_started(fd)
-    except BaseException:
-        os.close(fd)
-        raise
+    fd = fork_monitor(
+        lambda client: _supervise(ctx, record, state, process, options, client), f"{record.directory}/monitor.log"
+    )
+    wait_started(fd)
     if not attached:
         os.close(fd)
         return None
@@ -86,39 +78,18 @@ def _process(
 def _supervise(
     ctx: Context, record: Record, state: dict[str, Any], process: Process, options: ExecOptions, client: int
 ) -> None:
-    """The exec's monitor process. Never returns."""
-    status = 1
-    try:
-        detach_from_terminal(keep=(client,))
-        stdio = Stdio(options.tty, options.interactive)
+    """The work of the exec's monitor process. Raises why the command did not start."""
+    stdio = Stdio(options.tty, options.interactive)
+    program = None
+    if not options.privileged:
         limits = record.config["HostConfig"]
-        try:
-            program = None
-            if not options.privileged:
-                program = lifecycle.seccomp_filter(ctx, limits, process["capabilities"]["bounding"])
-            child = execs.spawn(
-                state["Pid"],
-                process,
-                stdio=stdio.inner,
-                cgroup=lifecycle.cgroup_of(ctx, record.id),
-                seccomp=program,
-            )
-            stdio.close_inner()
-            child.start()
-        except (MiniError, OSError) as e:
-            error = e if isinstance(e, MiniError) else RuntimeFault("exec", f"exec: {e.strerror}", e.errno or 0)
-            attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
-            return
-        attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": child.pid}))
-        monitor = Monitor(child, stdio, None, None, stdin_once=True)
-        monitor.add_client(client, options.interactive, True)
-        code = lifecycle.exit_code(monitor.run())
-        monitor.finish(attach.frame(attach.EXIT, str(code).encode()))
-        status = 0
-    except BaseException:
-        import traceback
-
-        with open(f"{record.directory}/monitor.log", "a") as log:
-            traceback.print_exc(file=log)
-    finally:
-        os._exit(status)
+        program = lifecycle.seccomp_filter(ctx, limits, process["capabilities"]["bounding"])
+    cgroup = lifecycle.cgroup_of(ctx, record.id)
+    child = execs.spawn(state["Pid"], process, stdio=stdio.inner, cgroup=cgroup, seccomp=program)
+    stdio.close_inner()
+    child.start()
+    attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": child.pid}))
+    monitor = Monitor(child, stdio, None, None, stdin_once=True)
+    monitor.add_client(client, options.interactive, True)
+    code = lifecycle.exit_code(monitor.run())
+    monitor.finish(attach.frame(attach.EXIT, str(code).encode()))

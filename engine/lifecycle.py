@@ -22,11 +22,11 @@ from __future__ import annotations
 import os
 
 from engine import bundle, files, linux, records
-from engine.errors import Conflict, MiniError, NotFound, RuntimeFault
+from engine.errors import Conflict, MiniError, NotFound
 from engine.oci import users
 from engine.runtime import attach, logs
 from engine.runtime.cgroups import manager as cgroups
-from engine.runtime.monitor import Monitor, Stdio, detach_from_terminal, listen
+from engine.runtime.monitor import Monitor, Stdio, listen
 from engine.runtime.process import launch
 
 TYPE_CHECKING = False
@@ -247,49 +247,25 @@ def release_network(ctx: Context, record: Record) -> None:
 def supervise(
     ctx: Context, record: Record, client: int, stdin: bool, output: bool, size: tuple[int, int] | None
 ) -> None:
-    """The whole of a monitor process; `client` is the socket of whoever started it. Never returns."""
-    status = 1
-    try:
-        detach_from_terminal(keep=(client,))
-        life = Life(ctx, record)
-        records.mark_process(life.state, "MonitorPid", os.getpid())
-        record.save_state(life.state)
-        # before the start, so that whoever hears of it can connect
-        files.make_dirs(ctx.paths.container_run(record.id), 0o700)
-        listener = listen(ctx.paths.container_run(record.id))
-        process = _start_or_report(ctx, life, client, size)
-        if process:
-            monitor = Monitor(
-                process, life.stdio, logs.LogWriter(record.log_path), listener, life.inspect["Config"]["StdinOnce"]
-            )
-            monitor.add_client(client, stdin, output)
-            _watch(ctx, life, process, monitor)
-            status = 0
-    except BaseException:
-        import traceback
-
-        with open(f"{record.directory}/monitor.log", "a") as log:
-            traceback.print_exc(file=log)
-    finally:
-        os._exit(status)
-
-
-def _start_or_report(ctx: Context, life: Life, client: int, size: tuple[int, int] | None) -> launch.InitProcess | None:
+    """The work of a container's monitor process; `client` is the socket of whoever started it. Raises why it did not start."""
+    life = Life(ctx, record)
+    records.mark_process(life.state, "MonitorPid", os.getpid())
+    record.save_state(life.state)
+    # before the start, so that whoever hears of it can connect
+    files.make_dirs(ctx.paths.container_run(record.id), 0o700)
+    listener = listen(ctx.paths.container_run(record.id))
     try:
         process = life.start(size)
     except (MiniError, OSError) as e:
-        error = (
-            e
-            if isinstance(e, MiniError)
-            else RuntimeFault("start", f"{e.filename or 'start'}: {e.strerror}", e.errno or 0)
-        )
-        failed = records.new_state() | {"ExitCode": error.exit_code or 128, "Error": error.message}
-        life.record.save_state(failed)
-        release(ctx, life.record)
-        attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
-        return None
+        code, text = (e.exit_code, e.message) if isinstance(e, MiniError) else (None, str(e))
+        record.save_state(records.new_state() | {"ExitCode": code or 128, "Error": text})
+        release(ctx, record)
+        raise
     attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": process.pid}))
-    return process
+    log = logs.LogWriter(record.log_path)
+    monitor = Monitor(process, life.stdio, log, listener, life.inspect["Config"]["StdinOnce"])
+    monitor.add_client(client, stdin, output)
+    _watch(ctx, life, process, monitor)
 
 
 def _watch(ctx: Context, life: Life, process: launch.InitProcess, monitor: Monitor) -> None:

@@ -19,11 +19,14 @@ import select
 import struct
 import termios
 
+from engine.errors import MiniError, RuntimeFault
 from engine.lean import signal
 from engine.runtime import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.runtime.logs import LogWriter
     from engine.runtime.process.launch import InitProcess
 
@@ -355,6 +358,35 @@ def connect(directory: str) -> _socket.socket:
         return client
     finally:
         os.close(handle)
+
+
+def fork_monitor(body: Callable[[int], None], log: str) -> int:
+    """Forks a monitor: a process that leaves the terminal and runs `body` with its end of a socket. Returns the other end.
+
+    A MiniError or OSError of `body` goes to the client as ERROR, and anything else that it raises into the file `log`.
+    """
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    if os.fork() == 0:
+        status = 1
+        try:
+            ours.close()
+            client = theirs.detach()
+            detach_from_terminal(keep=(client,))
+            try:
+                body(client)
+                status = 0
+            except (MiniError, OSError) as e:
+                error = e if isinstance(e, MiniError) else RuntimeFault("monitor", f"{e.strerror}", e.errno or 0)
+                attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
+        except BaseException:
+            import traceback
+
+            with open(log, "a") as file:
+                traceback.print_exc(file=file)
+        finally:
+            os._exit(status)
+    theirs.close()
+    return ours.detach()
 
 
 def detach_from_terminal(keep: tuple[int, ...]) -> None:

@@ -202,13 +202,12 @@ def test_errors_cross_the_process_boundary_whole() -> None:
     error = CommandNotFound("exec", 'exec: "x": executable file not found in $PATH', 2, "x", "try another")
     theirs.send(attach.json_frame(attach.ERROR, attach.error_payload(error)))
     with pytest.raises(CommandNotFound) as caught:
-        wait_started(ours.fileno())
+        wait_started(os.dup(ours.fileno()))
     found = caught.value
     assert (found.step, found.errno, found.path, found.hint, found.exit_code) == ("exec", 2, "x", "try another", 127)
     theirs.close()
     with pytest.raises(MiniError, match="monitor ended"):
-        wait_started(ours.fileno())
-    ours.close()
+        wait_started(ours.detach())
 
 
 def test_started_leaves_what_follows_to_the_session() -> None:
