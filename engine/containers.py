@@ -341,7 +341,7 @@ def wait(ctx: Context, name: str) -> int:
     """Blocks until the container has ended; its exit code."""
     record = records.find(ctx.paths, name)
     try:
-        client = monitors.connect(ctx.paths.container_run(record.id))
+        client = attach.connect(ctx.paths.container_run(record.id))
     except OSError:
         return int(refresh(ctx, record)["ExitCode"])
     buffer = bytearray()

@@ -26,7 +26,7 @@ from engine.errors import Conflict, MiniError, NotFound
 from engine.oci import users
 from engine.runtime import attach, logs
 from engine.runtime.cgroups import manager as cgroups
-from engine.runtime.monitor import Monitor, Stdio, listen
+from engine.runtime.monitor import Monitor, Stdio
 from engine.runtime.process import launch
 
 TYPE_CHECKING = False
@@ -253,7 +253,7 @@ def supervise(
     record.save_state(life.state)
     # before the start, so that whoever hears of it can connect
     files.make_dirs(ctx.paths.container_run(record.id), 0o700)
-    listener = listen(ctx.paths.container_run(record.id))
+    listener = attach.listen(ctx.paths.container_run(record.id))
     try:
         process = life.start(size)
     except (MiniError, OSError) as e:

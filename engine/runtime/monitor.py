@@ -12,7 +12,7 @@ is lost and memory stays bounded; after init's exit everything that is still in 
 
 from __future__ import annotations
 
-import _socket  # socket adds 3 ms of imports (enum, selectors) to every run, for names that are not needed here
+import _socket
 import fcntl
 import os
 import select
@@ -330,34 +330,6 @@ class Monitor:
 def set_size(terminal: int, rows: int, columns: int) -> None:
     """TIOCSWINSZ; the kernel sends SIGWINCH to the foreground process group."""
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-
-def listen(directory: str) -> _socket.socket:
-    """attach.sock in `directory`, mode 0600. Bound through a descriptor: sun_path holds 107 bytes, a data root may be longer."""
-    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
-        mask = os.umask(0o177)
-        try:
-            listener.bind(f"/proc/self/fd/{handle}/attach.sock")
-        finally:
-            os.umask(mask)
-        listener.listen(64)
-        listener.setblocking(False)
-        return listener
-    finally:
-        os.close(handle)
-
-
-def connect(directory: str) -> _socket.socket:
-    """Connects to the monitor that serves `directory`. OSError where none does."""
-    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
-        client.connect(f"/proc/self/fd/{handle}/attach.sock")
-        return client
-    finally:
-        os.close(handle)
 
 
 def fork_monitor(body: Callable[[int], None], log: str) -> int:

@@ -16,7 +16,8 @@ import pytest
 from engine.attach import Session, Streams, parse_detach_keys, wait_started
 from engine.errors import CommandNotFound, MiniError, UsageError
 from engine.runtime import attach, logs
-from engine.runtime.monitor import Monitor, Stdio, connect, listen
+from engine.runtime.attach import connect, listen
+from engine.runtime.monitor import Monitor, Stdio
 
 pytestmark = pytest.mark.requires("linux")
 
