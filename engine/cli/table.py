@@ -198,6 +198,21 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('load', 'image load'),
     ),
+    'login': (
+        'login:login', '[SERVER]', True, (('server', False, False),),
+        (
+            ('username', 'string', False, None, ('-u', '--username')),
+            ('password', 'string', False, None, ('-p', '--password')),
+            ('password_stdin', '', False, False, ('--password-stdin',)),
+        ),
+        ('login',),
+    ),
+    'logout': (
+        'login:logout', '[SERVER]', True, (('server', False, False),),
+        (
+        ),
+        ('logout',),
+    ),
     'logs': (
         'logs:main', 'CONTAINER', True, (('container', True, False),),
         (

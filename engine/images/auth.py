@@ -35,6 +35,10 @@ _MARGIN = 10.0
 _CHALLENGE = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?')
 
 
+class TokenRefused(Unauthorized):
+    """The token server does not accept who asks."""
+
+
 class Authorizer:
     """The Authorization header for one repository at one address. Thread-safe: a token is fetched once for all.
 
@@ -128,7 +132,7 @@ class Authorizer:
         if response.status_code in (400, 401, 403):
             user = self._credential.username or "this user" if self._credential else ""
             who = f"the user {user}" if user else "an anonymous user"
-            raise Unauthorized(f"{origin(realm)} refuses a token to {who} for {wanted.get('scope', 'any scope')}")
+            raise TokenRefused(f"{origin(realm)} refuses a token to {who} for {wanted.get('scope', 'any scope')}")
         if response.status_code != 200:
             raise RegistryError(f"{origin(realm)} answers {response.status_code} to the request for a token")
         answer = load_json(body, f"the token server {origin(realm)}")

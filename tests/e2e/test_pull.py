@@ -27,9 +27,10 @@ def test_pull_by_digest_and_run(fresh_mini: Mini, image: Image) -> None:
     assert fresh_mini.run("images", "--digests", "--format", "{{.Digest}}").out == image.digest
 
 
-def test_quiet_pull_prints_the_reference_only(fresh_mini: Mini, host_image: Image) -> None:
-    result = fresh_mini.run("pull", "-q", host_image.name)
-    assert (result.stdout, result.stderr) == (f"docker.io/library/{host_image.name}\n", "")
+def test_quiet_pull_prints_the_digest_only(fresh_mini: Mini, host_image: Image) -> None:
+    for _ in ("new", "up to date"):
+        result = fresh_mini.run("pull", "-q", host_image.name)
+        assert (result.stdout, result.stderr) == (f"{host_image.digest}\n", "")
 
 
 def test_a_second_pull_has_nothing_to_do(mini: Mini, image: Image) -> None:

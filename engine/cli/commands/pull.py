@@ -27,8 +27,8 @@ def main(context: Context, name: str, all_tags: bool, platform: str | None, quie
         return _pull_all(context, reference, platform, quiet)
     if not (quiet or tagged):
         print(f"Using default tag: {reference.tag}", flush=True)
-    _pull(context, reference, platform, quiet, sys.stdout)
-    print(reference.canonical())
+    digest = _pull(context, reference, platform, quiet, sys.stdout)
+    print(digest if quiet else reference.canonical())
     return 0
 
 
@@ -55,18 +55,21 @@ def _pull_all(context: Context, reference: Reference, platform: str | None, quie
             code = 1
         else:
             new = new or pulled.status.startswith("Downloaded")
+            if quiet:
+                print(pulled.digest, flush=True)
     if not quiet:
         status = "Downloaded newer image" if new else "Image is up to date"
         print(f"Status: {status} for {reference.familiar_name}")
-    print(reference.repository)
+        print(reference.repository)
     return code
 
 
-def _pull(context: Context, reference: Reference, platform: str | None, quiet: bool, stream: TextIO) -> None:
+def _pull(context: Context, reference: Reference, platform: str | None, quiet: bool, stream: TextIO) -> str:
+    """The digest of what the reference points to."""
     from engine.cli.progress import choose_progress
     from engine.images.pull import pull
 
-    pull(context, reference, platform=platform, progress=choose_progress(quiet, stream))
+    return pull(context, reference, platform=platform, progress=choose_progress(quiet, stream)).digest
 
 
 def ensure(context: Context, name: str, policy: str, platform: str | None, quiet: bool) -> None:

@@ -20,6 +20,29 @@ def push(
     """Upload an image to a registry"""
 
 
+@commands.command("login", "[SERVER]", panel=COMMON, target="login:login")
+def login(
+    server: Annotated[String, typer.Argument()] = None,
+    username: Annotated[String, option("-u", "--username", help="Username")] = None,
+    password: Annotated[String, option("-p", "--password", help="Password or Personal Access Token (PAT)")] = None,
+    password_stdin: Annotated[
+        bool, flag("--password-stdin", help="Take the Password or Personal Access Token (PAT) from stdin")
+    ] = False,
+) -> None:
+    """Authenticate to a registry
+
+    Defaults to Docker Hub if no server is specified.
+    """
+
+
+@commands.command("logout", "[SERVER]", panel=COMMON, target="login:logout")
+def logout(server: Annotated[String, typer.Argument()] = None) -> None:
+    """Log out from a registry
+
+    If no server is specified, the default is Docker Hub.
+    """
+
+
 @commands.command("search", "TERM", panel=COMMON)
 def search(
     term: Annotated[str, typer.Argument()],
