@@ -97,14 +97,20 @@ class TarArchive(Archive):
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._members: dict[str, Entry] = {}
-        for count, entry in enumerate(read_entries(fd)):
-            if count == MAX_MEMBERS:
-                raise ArchiveError(f"the archive has more than {MAX_MEMBERS} members")
-            try:
-                self._members[_normal(os.fsdecode(entry.name))] = entry
-            except ArchiveError:
-                # a name that leads out of the archive names nothing in it
-                continue
+        try:
+            for count, entry in enumerate(read_entries(fd)):
+                if count == MAX_MEMBERS:
+                    raise ArchiveError(f"the archive has more than {MAX_MEMBERS} members")
+                self._add(entry)
+        except LayerError as e:
+            raise ArchiveError(f"not an image archive: {e.message}") from e
+
+    def _add(self, entry: Entry) -> None:
+        try:
+            self._members[_normal(os.fsdecode(entry.name))] = entry
+        except ArchiveError:
+            # a name that leads out of the archive names nothing in it
+            return
 
     def _find(self, path: str) -> ArchiveFile | str | None:
         entry = self._members.get(path)

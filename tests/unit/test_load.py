@@ -268,8 +268,8 @@ def looping_index() -> dict[str, bytes]:
 
 HOSTILE: dict[str, tuple[Callable[[], bytes | dict[str, bytes]], type[MiniError], str]] = {
     "nothing": (lambda: b"", ArchiveError, "neither a docker-archive nor an OCI layout"),
-    "no tar": (lambda: b"#!/bin/sh\n" * 100, LayerError, "the tar is damaged"),
-    "cut off": (lambda: tar(docker_files(LAYER))[:2000], LayerError, "the tar ends inside the data"),
+    "no tar": (lambda: b"#!/bin/sh\n" * 100, ArchiveError, "not an image archive: the tar is damaged"),
+    "cut off": (lambda: tar(docker_files(LAYER))[:2000], ArchiveError, "the tar ends inside the data"),
     "cut off, compressed": (lambda: gzip.compress(tar(docker_files(LAYER)))[:200], LayerError, "cut off"),
     "a root file system": (lambda: LAYER, ArchiveError, "neither a docker-archive"),
     "a layer by an absolute path": (lambda: changed("Layers", ["/etc/passwd"]), ArchiveError, "leads out of it"),
