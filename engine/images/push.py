@@ -146,7 +146,7 @@ class _Pusher:
             if self._uploader.has_blob(form.digest) is not None:
                 shown.status("Layer already exists")
                 return form
-        sources = [(form.digest, source) for form in forms for source in self._forms.repositories(diff_id)]
+        sources = [(form.digest, source) for form in forms for source in self._forms.repositories(form)]
         taken, place = self._uploader.mount(sources[:MAX_MOUNTS])
         if taken:
             shown.status(f"Mounted from {taken[1]}")
@@ -210,9 +210,9 @@ class KnownForms:
             found.setdefault(form.digest, form)
         return list(found.values())[:MAX_FORMS]
 
-    def repositories(self, diff_id: str) -> list[str]:
-        """Other repositories of the target's registry that some image with this layer came from or went to."""
-        return self._repositories.get(diff_id, [])
+    def repositories(self, form: Descriptor) -> list[str]:
+        """Other repositories of the target's registry that should have the layer in this form."""
+        return self._repositories.get(form.digest, [])
 
     def manifests(self, image: Image) -> list[tuple[bytes, Manifest]]:
         """The image's manifests, the first that it had first."""
@@ -227,6 +227,7 @@ class KnownForms:
         return {}
 
     def _read(self, image: Image, target: Reference) -> None:
+        by_digest: dict[str, Manifest] = {}
         documents = self._manifests.setdefault(image.id, [])
         for digest in image.manifests:
             path = self._store.paths.blob(digest)
@@ -236,15 +237,21 @@ class KnownForms:
                 raise files.store_error(e, "read the manifest", path) from e
             document = parse_manifest(data)
             if isinstance(document, Manifest):
+                by_digest[digest] = document
                 documents.append((data, document))
                 for diff_id, layer in zip(image.diff_ids, document.layers, strict=True):
                     self._by_layer.setdefault(diff_id, []).append(layer)
         for name in image.repo_digests:
             known = Reference.parse(name)
-            if known.domain != target.domain or known.path == target.path:
-                continue
-            for diff_id in image.diff_ids:
-                paths = self._repositories.setdefault(diff_id, [])
+            if known.domain == target.domain and known.path != target.path:
+                self._note_repository(known, by_digest)
+
+    def _note_repository(self, known: Reference, by_digest: dict[str, Manifest]) -> None:
+        """The repository has the layers of this digest's manifest; of an index it is not known which, so of any."""
+        chosen = by_digest.get(known.digest or "")
+        for document in [chosen] if chosen else by_digest.values():
+            for layer in document.layers:
+                paths = self._repositories.setdefault(layer.digest, [])
                 if known.path not in paths:
                     paths.append(known.path)
 

@@ -167,6 +167,8 @@ class Uploader:
                     if max(fruitless, begun) >= MAX_FRUITLESS:
                         raise e.cause from None
                     self._transport.pause(max(1, fruitless), None)
+                    if not there:
+                        self._cancel(place)
                     place, offset = there or (None, 0)
         except MiniError:
             if place:

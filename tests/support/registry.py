@@ -13,9 +13,10 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 from tests.support import push
 
@@ -29,6 +30,8 @@ class FakeRegistry:
     def __init__(self, tls: tuple[str, str] | None = None) -> None:
         self.content: dict[str, tuple[str, bytes]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        # Where pushes are under way, by path: what has arrived.
+        self.uploads: dict[str, bytearray] = {}
         self.honours_ranges = True
         self._faults: list[tuple[re.Pattern[str], list[Action]]] = []
         self._lock = threading.Lock()
@@ -141,17 +144,25 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
         self.body = self.rfile.read(length)
+        # An upload's body comes in chunks, and is read by whoever answers.
+        self.is_chunked = "Transfer-Encoding" in self.headers
         self.fake.requests.append((self.command, self.path, {k.title(): v for k, v in self.headers.items()}))
         action = self.fake.next_fault(f"{self.command} {self.path}")
         if action is None or not action(self):
             self.usual()
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
 
     def usual(self) -> None:
         """The right answer."""
         if self.path in ("/v2/", "/v2"):
             self.answer(200, b"{}")
+            return
+        if "/blobs/uploads/" in self.path:
+            self.upload()
+            return
+        if self.command == "PUT":
+            self.put_manifest()
             return
         found = self.fake.content.get(self.path)
         if found is None:
@@ -179,6 +190,53 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def upload(self) -> None:
+        """POST, PATCH, PUT, GET and DELETE of an upload (distribution-spec, "Pushing blobs")."""
+        path, _, query = self.path.partition("?")
+        repo = path.removeprefix("/v2/").partition("/blobs/uploads/")[0]
+        asked = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair)
+        if self.command == "POST":
+            source = f"/v2/{unquote(asked.get('from', ''))}/blobs/{unquote(asked.get('mount', ''))}"
+            if source in self.fake.content:
+                self.fake.put(f"/v2/{repo}/blobs/{source.rpartition('/')[2]}", self.fake.content[source][1])
+                self.answer(201, b"")
+                return
+            path += str(len(self.fake.requests))
+            self.fake.uploads[path] = bytearray()
+        if path not in self.fake.uploads:
+            self.answer(404, b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN", "message": "blob upload unknown"}]}')
+            return
+        arrived = self.fake.uploads[path]
+        for chunk in self.chunks():
+            arrived += chunk
+        digest = unquote(asked.get("digest", ""))
+        if self.command == "DELETE":
+            del self.fake.uploads[path]
+            self.answer(204, b"")
+        elif self.command != "PUT":
+            place = {"Location": path, "Range": f"0-{max(0, len(arrived) - 1)}"}
+            self.answer(204 if self.command == "GET" else 202, b"", place)
+        elif push.digest_of(bytes(arrived)) != digest:
+            self.answer(400, b'{"errors": [{"code": "DIGEST_INVALID", "message": "digest invalid"}]}')
+        else:
+            del self.fake.uploads[path]
+            self.fake.put(f"/v2/{repo}/blobs/{digest}", bytes(arrived))
+            self.answer(201, b"")
+
+    def put_manifest(self) -> None:
+        digest = push.digest_of(self.body)
+        for name in (self.path.rpartition("/")[2], digest):
+            self.fake.put(f"{self.path.rpartition('/')[0]}/{name}", self.body, self.headers["Content-Type"])
+        self.answer(201, b"", {"Docker-Content-Digest": digest})
+
+    def chunks(self) -> Iterator[bytes]:
+        """The chunked body, as it comes."""
+        while self.is_chunked:
+            size = int(self.rfile.readline(), 16)
+            yield self.rfile.read(size)
+            self.rfile.readline()
+            self.is_chunked = size > 0
 
     def reset(self) -> None:
         """RST instead of FIN: SO_LINGER with a time of zero."""
@@ -248,3 +306,28 @@ def hold(until: threading.Event, after: int = 0) -> Action:
         return True
 
     return act
+
+
+def break_upload(after: int) -> Action:
+    """Takes this many bytes of an upload; then the connection is reset."""
+
+    def act(handler: Handler) -> bool:
+        arrived = handler.fake.uploads[handler.path]
+        end = len(arrived) + after
+        for chunk in handler.chunks():
+            arrived += chunk
+            if len(arrived) >= end:
+                del arrived[end:]
+                break
+        handler.reset()
+        return True
+
+    return act
+
+
+def lose_answer(handler: Handler) -> bool:
+    """Does what was asked, and hangs up instead of saying so."""
+    handler.answer = lambda *ignored: None  # type: ignore[method-assign]
+    handler.usual()
+    handler.reset()
+    return True
