@@ -1,0 +1,96 @@
+"""SIGKILL at any step of pull, run, rm and rmi: nothing is damaged, a repair mends the rest, and the host has nothing of it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.support.images import Image
+from tests.support.killer import Killer, points
+from tests.support.runner import Mini
+
+pytestmark = [pytest.mark.requires("linux", "root", "netns"), pytest.mark.timeout(300)]
+
+POINTS = 24
+
+
+def settle(mini: Mini) -> None:
+    """Waits until no container runs: a client was killed, and its monitor goes on."""
+    deadline = time.monotonic() + 20
+    while mini.run("ps", "-q").out:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def mend(mini: Mini, step: int) -> None:
+    """What `fsck` says after the kill, after the repair; and that everything works then."""
+    found = mini.run("fsck", check=False)
+    assert "damaged" not in found.stdout and found.code == 0, f"step {step}: {found}"
+    mended = mini.run("fsck", "--repair")
+    assert "not mended" not in mended.stdout, f"step {step}: {mended}"
+    again = mini.run("fsck")
+    assert again.lines[-1].endswith("all is as it must be"), f"step {step}: {found}\n{mended}\n{again}"
+
+
+def test_pull(fresh_mini: Mini, host_image: Image) -> None:
+    with Killer(fresh_mini) as killer:
+        total = killer.run(0, "pull", "-q", host_image.name)
+        assert total > 30
+        for step in points(total, POINTS):
+            fresh_mini.run("rmi", "-f", host_image.name, check=False)
+            killer.run(step, "pull", "-q", host_image.name)
+            mend(fresh_mini, step)
+            fresh_mini.run("pull", "-q", host_image.name)
+            assert fresh_mini.run("run", "--rm", host_image.name, "echo", "well").out == "well"
+            fresh_mini.run("rmi", host_image.name)
+            fresh_mini.assert_nothing_left(images_too=True)
+
+
+@pytest.mark.parametrize("options", ["--rm", "--name it"])
+def test_run(fresh_mini: Mini, host_image: Image, options: str) -> None:
+    fresh_mini.run("pull", "-q", host_image.name)
+    command = ["run", *options.split(), "-v", "/data", "-m", "64m", host_image.name, "true"]
+    fresh_mini.run("run", "--rm", host_image.name, "true")
+    with Killer(fresh_mini) as killer:
+        total = killer.run(0, *command)
+        fresh_mini.remove_containers()
+        assert total > 60
+        for step in points(total, POINTS):
+            killer.run(step, *command)
+            settle(fresh_mini)
+            mend(fresh_mini, step)
+            assert fresh_mini.run("run", "--rm", host_image.name, "echo", "well").out == "well"
+            fresh_mini.run("container", "prune", "-f")
+            fresh_mini.run("volume", "prune", "-f")
+            fresh_mini.assert_nothing_left()
+
+
+def test_rm_of_a_running_container(fresh_mini: Mini, host_image: Image) -> None:
+    fresh_mini.run("pull", "-q", host_image.name)
+    start = ["run", "-d", "--name", "it", "-v", "/data", host_image.name, "sleep", "60"]
+    with Killer(fresh_mini) as killer:
+        fresh_mini.run(*start)
+        total = killer.run(0, "rm", "-f", "-v", "it")
+        assert total > 10
+        for step in points(total, POINTS):
+            fresh_mini.run(*start)
+            killer.run(step, "rm", "-f", "-v", "it")
+            mend(fresh_mini, step)
+            assert fresh_mini.run("rm", "-f", "-v", "it").code == 0
+            fresh_mini.run("volume", "prune", "-f")
+            fresh_mini.assert_nothing_left()
+
+
+def test_rmi(fresh_mini: Mini, host_image: Image) -> None:
+    with Killer(fresh_mini) as killer:
+        fresh_mini.run("run", "--rm", host_image.name, "true")
+        total = killer.run(0, "rmi", host_image.name)
+        assert total > 10
+        for step in points(total, POINTS):
+            fresh_mini.run("run", "--rm", host_image.name, "true")
+            killer.run(step, "rmi", host_image.name)
+            mend(fresh_mini, step)
+            # killed between name and record, it leaves an image without a name, as whole as any other
+            fresh_mini.run("image", "prune", "-af")
+            fresh_mini.assert_nothing_left(images_too=True)
