@@ -1,20 +1,21 @@
 """Pushes under way at a registry server: files that grow, and get the name of a blob once they are whole.
 
 Bytes are hashed as they come, so that the end of an upload costs nothing; an upload that another process began (the
-server before this one) is hashed at its end. One request writes at a time: that is what the lock on the file is for.
+server before this one) is hashed at its end. One request writes at a time, the latest: the one before it may hang on a
+connection that broke long ago, and is cut off.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BufferedRandom
+from io import FileIO
 
 from engine.files import make_dirs, remove_file
 from engine.images.registry_error import ApiError
@@ -22,16 +23,32 @@ from engine.images.registry_error import ApiError
 _ID = re.compile(r"[0-9a-f]{32}$")
 
 
+class _State:
+    """Of an upload that this process has written to: what its first `hashed` bytes hash to, and who may write now.
+
+    `done`: it is verified, and nothing may be written any more through a descriptor that somebody still has.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.hash = hashlib.sha256()
+        self.hashed = 0
+        self.writer: object = None
+        self.done = False
+
+
 class Uploads:
-    """The directory of unfinished uploads, one file each."""
+    """The directory of unfinished uploads, one file each. Thread-safe; of one process only."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._hashes: dict[str, tuple[hashlib._Hash, int]] = {}
+        self._states: dict[str, _State] = {}
+        # Held where a file and its state come or go together.
+        self._lock = threading.Lock()
 
     def path(self, upload: str) -> str:
         if not _ID.match(upload):
-            raise ApiError(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown")
+            raise _unknown()
         return f"{self._directory}/{upload}"
 
     def new(self) -> str:
@@ -46,43 +63,56 @@ class Uploads:
         try:
             return os.stat(self.path(upload)).st_size
         except FileNotFoundError:
-            raise ApiError(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown") from None
+            raise _unknown() from None
 
     def append(self, upload: str, pieces: Iterable[bytes], start: int | None) -> None:
-        """Adds bytes at the end, which must be at `start` where that is given. What came before a break stays."""
-        with self._open(upload) as file:
-            position = file.seek(0, os.SEEK_END)
+        """Adds bytes at the end, which must be at `start` where that is given. What came before a break stays.
+
+        Raises ConnectionResetError where another request has begun to write meanwhile.
+        """
+        me = object()
+        with self._open(upload) as (file, state):
+            with state.lock:
+                if state.done:
+                    raise _unknown()
+                state.writer = me
+                position = os.fstat(file.fileno()).st_size
             if start is not None and start != position:
                 raise ApiError(416, "BLOB_UPLOAD_INVALID", f"the upload has {position} bytes")
-            found, hashed = self._hashes.pop(upload, (hashlib.sha256(), 0))
             for piece in pieces:
-                file.write(piece)
-                if hashed == position:
-                    found.update(piece)
-                    hashed += len(piece)
-                    self._hashes[upload] = found, hashed
-                position += len(piece)
+                with state.lock:
+                    if state.writer is not me:
+                        raise ConnectionResetError("another request writes to this upload")
+                    position = _write(file, piece)
+                    if state.hashed == position - len(piece):
+                        state.hash.update(piece)
+                        state.hashed = position
 
     def finish(self, upload: str, digest: str, target: str) -> None:
         """Verifies the content, syncs it, and gives it its name. What has another digest is thrown away."""
-        with self._open(upload) as file:
-            found, hashed = self._hashes.pop(upload, (hashlib.sha256(), 0))
-            if hashed != os.fstat(file.fileno()).st_size:
-                file.seek(0)
+        with self._open(upload) as (file, state), state.lock:
+            if state.done:
+                raise _unknown()
+            state.writer, state.done = None, True
+            found = state.hash
+            if state.hashed != os.fstat(file.fileno()).st_size:
                 found = hashlib.file_digest(file, "sha256")
             if f"sha256:{found.hexdigest()}" != digest:
-                remove_file(self.path(upload))
+                self.cancel(upload)
                 raise ApiError(400, "DIGEST_INVALID", f"the uploaded content is sha256:{found.hexdigest()}")
             os.fsync(file.fileno())
             make_dirs(os.path.dirname(target))
-            os.replace(self.path(upload), target)
+            with self._lock:
+                os.replace(self.path(upload), target)
+                self._states.pop(upload, None)
 
     def cancel(self, upload: str) -> None:
         try:
-            os.unlink(self.path(upload))
+            with self._lock:
+                os.unlink(self.path(upload))
+                self._states.pop(upload, None)
         except FileNotFoundError:
-            raise ApiError(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown") from None
-        self._hashes.pop(upload, None)
+            raise _unknown() from None
 
     def sweep(self, age: float) -> None:
         """Removes what nobody has written to for `age` seconds: whoever began it is gone."""
@@ -91,19 +121,30 @@ class Uploads:
             try:
                 if os.stat(f"{self._directory}/{name}").st_mtime < time.time() - age:
                     remove_file(f"{self._directory}/{name}")
-                    self._hashes.pop(name, None)
+                    self._states.pop(name, None)
             except FileNotFoundError:
                 continue
 
     @contextmanager
-    def _open(self, upload: str) -> Iterator[BufferedRandom]:
+    def _open(self, upload: str) -> Iterator[tuple[FileIO, _State]]:
         try:
-            file = open(self.path(upload), "r+b")
+            with self._lock:
+                file = open(self.path(upload), "r+b", buffering=0)
+                state = self._states.setdefault(upload, _State())
         except FileNotFoundError:
-            raise ApiError(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown") from None
+            raise _unknown() from None
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ApiError(409, "BLOB_UPLOAD_INVALID", "another request is writing to this upload") from None
-            yield file
+            yield file, state
+
+
+def _write(file: FileIO, data: bytes) -> int:
+    """Writes at the end of the file, all of it; where that is then."""
+    position = file.seek(0, os.SEEK_END)
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+    return position + len(data)
+
+
+def _unknown() -> ApiError:
+    return ApiError(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown")

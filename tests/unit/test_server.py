@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +77,7 @@ def test_tags_and_catalog_with_pages(server: RegistryServer, http: requests.Sess
     first = http.get(f"{server.url}/v2/x/y/tags/list?n=3")
     assert first.json()["tags"] == ["a", "b", "c"]
     assert http.get(server.url + first.links["next"]["url"]).json()["tags"] == ["d"]
+    assert http.get(f"{server.url}/v2/x/y/tags/list?n=0").json()["tags"] == []
     assert http.get(f"{server.url}/v2/_catalog").json() == {"repositories": ["a", "x/y"]}
     assert code_of(http.get(f"{server.url}/v2/nosuch/tags/list")) == "NAME_UNKNOWN"
 
@@ -118,6 +122,8 @@ def test_a_monolithic_upload_and_a_mount(server: RegistryServer, http: requests.
     assert http.post(f"{server.url}/v2/b/blobs/uploads/?mount={DIGEST}&from=a").status_code == 201
     assert http.get(f"{server.url}/v2/b/blobs/{DIGEST}").content == DATA
     assert http.post(f"{server.url}/v2/b/blobs/uploads/?mount={NOWHERE}&from=a").status_code == 202
+    assert http.post(f"{server.url}/v2/c/blobs/uploads/?mount={DIGEST}&from=d").status_code == 202
+    assert http.post(f"{server.url}/v2/c/blobs/uploads/?mount={DIGEST}").status_code == 201, "from wherever (OCI 1.1)"
 
 
 @pytest.mark.parametrize("claimed", [NOWHERE, "sha256:../../../../tmp/x", "sha512:" + "0" * 128, "x", ""])
@@ -160,6 +166,122 @@ def test_deletion(server: RegistryServer, http: requests.Session) -> None:
     assert http.delete(f"{server.url}/v2/a/blobs/{layer}").status_code == 202
     assert code_of(http.get(f"{server.url}/v2/a/blobs/{layer}")) == "BLOB_UNKNOWN"
     assert http.delete(f"{server.url}/v2/a/blobs/{layer}").status_code == 404
+
+
+def test_what_is_deleted_everywhere_goes_from_the_disk(server: RegistryServer, http: requests.Session) -> None:
+    for name in ("a", "b"):
+        pushed = push_image(server.url, name, "1", [b"layer"])
+    layer = pushed["manifest"]["layers"][0]["digest"]
+    http.delete(f"{server.url}/v2/a/manifests/{pushed['manifest_digest']}")
+    http.delete(f"{server.url}/v2/a/blobs/{layer}")
+    server.content.sweep()
+    assert http.get(f"{server.url}/v2/b/blobs/{layer}").status_code == 200
+    assert http.get(f"{server.url}/v2/b/manifests/1").status_code == 200
+    http.delete(f"{server.url}/v2/b/blobs/{layer}")
+    server.content.sweep()
+    assert not os.path.exists(server.content.blob(layer))
+    assert os.path.exists(server.content.blob(pushed["config_digest"]))
+
+
+def test_an_upload_that_was_given_up_is_swept_and_one_under_way_is_not(
+    server: RegistryServer, http: requests.Session
+) -> None:
+    old, new = (http.post(f"{server.url}/v2/a/blobs/uploads/").headers["Location"] for _ in range(2))
+    http.patch(server.url + old, data=DATA)
+    os.utime(server.content.uploads.path(old.rpartition("/")[2]), (0, 0))
+    server.content.sweep()
+    assert http.get(server.url + old).status_code == 404
+    assert http.get(server.url + new).status_code == 204
+
+
+def test_an_upload_that_was_cut_off_keeps_what_came(server: RegistryServer, http: requests.Session) -> None:
+    place = http.post(f"{server.url}/v2/a/blobs/uploads/").headers["Location"]
+    with socket.create_connection(server.address.split(":")) as connection:  # type: ignore[arg-type]
+        connection.sendall(f"PATCH {place} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        connection.sendall(b"64\r\n" + DATA[:100] + b"\r\n64\r\n" + DATA[100:150])
+    deadline = time.monotonic() + 10
+    while (answer := http.get(server.url + place)).headers["Range"] == "0-0" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    reached = int(answer.headers["Range"].partition("-")[2]) + 1
+    assert reached == 150
+    http.patch(server.url + place, data=DATA[reached:])
+    assert http.put(f"{server.url}{place}?digest={DIGEST}").status_code == 201
+
+
+def test_an_upload_begun_under_the_server_before_is_finished_under_this_one(
+    tmp_path: Path, http: requests.Session
+) -> None:
+    with RegistryServer(str(tmp_path)) as first:
+        place = http.post(f"{first.url}/v2/a/blobs/uploads/").headers["Location"]
+        http.patch(first.url + place, data=DATA[:500])
+    with RegistryServer(str(tmp_path)) as second:
+        assert http.get(second.url + place).headers["Range"] == "0-499"
+        assert http.put(f"{second.url}{place}?digest={DIGEST}", data=DATA[500:]).status_code == 201
+        assert http.get(f"{second.url}/v2/a/blobs/{DIGEST}").content == DATA
+
+
+def test_the_latest_request_writes_to_an_upload_and_cuts_off_the_one_before(
+    server: RegistryServer, http: requests.Session
+) -> None:
+    """The one before may hang on a connection that broke: a client that resumes must not wait for its time-out."""
+    place = http.post(f"{server.url}/v2/a/blobs/uploads/").headers["Location"]
+    with socket.create_connection(server.address.split(":")) as connection:  # type: ignore[arg-type]
+        connection.sendall(f"PATCH {place} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        connection.sendall(b"64\r\n" + DATA[:100] + b"\r\n")
+        deadline = time.monotonic() + 10
+        while server.content.uploads.size(place.rpartition("/")[2]) < 100 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert http.patch(server.url + place, data=DATA[100:500]).headers["Range"] == "0-499"
+        connection.sendall(b"64\r\n" + DATA[:100] + b"\r\n0\r\n\r\n")
+        assert connection.makefile("rb").read() == b""
+    assert http.put(f"{server.url}{place}?digest={DIGEST}", data=DATA[500:]).status_code == 201
+
+
+def test_referrers(server: RegistryServer, http: requests.Session) -> None:
+    """A signature names its image as its subject (OCI 1.1); it is listed with it, and no more once it is deleted."""
+    image = push_image(server.url, "a", "1", [b"layer"])
+    config = {"mediaType": "application/vnd.oci.empty.v1+json", **push_blob(server.url, "a", b"{}")}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.example.signature",
+        "config": config,
+        "layers": [],
+        "subject": image["descriptor"],
+        "annotations": {"by": "me"},
+    }
+    answer = http.put(
+        f"{server.url}/v2/a/manifests/{digest_of(json.dumps(manifest).encode())}",
+        data=json.dumps(manifest),
+        headers={"Content-Type": manifest["mediaType"]},
+    )
+    assert answer.headers["OCI-Subject"] == image["manifest_digest"]
+    place = f"{server.url}/v2/a/referrers/{image['manifest_digest']}"
+    listed = http.get(place)
+    assert listed.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+    (found,) = listed.json()["manifests"]
+    assert found["artifactType"] == manifest["artifactType"] and found["annotations"] == {"by": "me"}
+    assert http.get(f"{server.url}/v2/a/manifests/{found['digest']}").json() == manifest
+    filtered = http.get(place, params={"artifactType": "other"})
+    assert (filtered.json()["manifests"], filtered.headers["OCI-Filters-Applied"]) == ([], "artifactType")
+    assert http.get(f"{server.url}/v2/a/referrers/{NOWHERE}").json()["manifests"] == []
+    assert http.get(f"{server.url}/v2/a/referrers/latest").status_code == 400
+    http.delete(f"{server.url}/v2/a/manifests/{found['digest']}")
+    assert http.get(place).json()["manifests"] == []
+
+
+def test_a_line_for_each_request(tmp_path: Path, http: requests.Session) -> None:
+    told: list[str] = []
+    with RegistryServer(str(tmp_path), on_request=told.append) as server:
+        push_blob(server.url, "a", DATA)
+        talk(server, b"GET /v2/\x1b[31m HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        server.stop(5)
+    assert [re.sub("[0-9a-f]{32,}", "ID", line.rpartition(" ")[0]) for line in told] == [
+        '127.0.0.1 "HEAD /v2/a/blobs/sha256:ID HTTP/1.1" 404',
+        '127.0.0.1 "POST /v2/a/blobs/uploads/ HTTP/1.1" 202',
+        '127.0.0.1 "PUT /v2/a/blobs/uploads/ID?digest=sha256:ID HTTP/1.1" 201',
+        '127.0.0.1 "GET /v2/?[31m HTTP/1.1" 404',
+    ]
 
 
 @pytest.mark.parametrize(
