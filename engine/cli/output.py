@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 
-from engine.errors import UsageError
+from engine.errors import StoreError, UsageError
 from engine.files import remove_file, store_error
 
 TYPE_CHECKING = False
@@ -44,9 +44,13 @@ class Output:
             else:
                 self._temporary = f"{directory}/.{name[:200]}.{os.urandom(6).hex()}.tmp"
                 self._fd = os.open(self._temporary, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            return self._fd
         except OSError as e:
             raise store_error(e, "write", self._path) from e
-        return self._fd
+        except KeyboardInterrupt:
+            # it may have come when the file was there, and before anybody else could remove it
+            remove_file(self._temporary)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -58,5 +62,6 @@ class Output:
         finally:
             if self._temporary:
                 remove_file(self._temporary)
-        if isinstance(value, OSError) and not isinstance(value, BrokenPipeError) and self._path:
-            raise store_error(value, "write", self._path) from value
+        if isinstance(value, OSError) and not isinstance(value, BrokenPipeError) and value.filename is None:
+            # of write(2), whose path only this place knows
+            raise StoreError(f"cannot write {self._path or 'stdout'}: {os.strerror(value.errno or 0)}") from value

@@ -12,7 +12,8 @@ import os
 import stat
 
 from engine import linux
-from engine.storage.tar import Entry
+from engine.errors import LayerError
+from engine.storage.tar import Entry, show
 from engine.storage.tar_write import TarWriter
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,6 +39,8 @@ def write_tree(tar: TarWriter, top: int) -> None:
         except OSError as e:
             if e.errno in _GONE and path:
                 continue
+            if e.errno == errno.ENAMETOOLONG:
+                raise LayerError(f"{show(path)} lies deeper than a path can reach, and no tar can hold it") from e
             raise
         try:
             if path:
@@ -104,7 +107,8 @@ def _xattrs(path: bytes) -> dict[bytes, bytes]:
     found = {}
     try:
         for name in map(os.fsencode, os.listxattr(path, follow_symlinks=False)):
-            if not name.startswith(_LEFT_OUT):
+            # pax ends a key at the first `=`
+            if not name.startswith(_LEFT_OUT) and b"=" not in name:
                 found[name] = os.getxattr(path, name, follow_symlinks=False)
     except OSError as e:
         if e.errno not in (errno.ENOENT, errno.ENODATA, errno.ENOTSUP):

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from engine import linux
+from engine.errors import LayerError
+from engine.files import remove_tree
 from engine.storage.tar import read_entries
 from engine.storage.tar_write import TarWriter
 from engine.storage.tree_tar import write_tree
@@ -80,6 +82,29 @@ def test_everything_a_tree_can_have(tree: Path, tmp_path: Path) -> None:
         del tree_[b"."]
     del expected[b"socket"]
     assert found == expected
+
+
+def test_what_no_tar_can_hold(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(b"x")
+    os.setxattr(tree / "file", "user.a=b", b"c")
+    os.setxattr(tree / "file", "user.plain", b"d=e")
+    written(tree, tmp_path / "tar")
+    fd = os.open(tmp_path / "tar", os.O_RDONLY)
+    (entry,) = read_entries(fd)
+    os.close(fd)
+    assert entry.xattrs == {b"user.plain": b"d=e"}
+    here = os.open(tree, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    with pytest.raises(LayerError, match="lies deeper than a path can reach"):
+        written(tree, tmp_path / "tar")
+    remove_tree(str(tree))
 
 
 def test_the_same_tree_gives_the_same_bytes(tree: Path, tmp_path: Path) -> None:
