@@ -74,14 +74,13 @@ def fsck(ctx: Context, repair: bool = False) -> Report:
 
 
 def sweep(ctx: Context, objects: bool = True) -> None:
-    """Removes what killed commands left, and nothing that anybody sees: the rubbish that `fsck` finds without reading content.
-
-    Without `objects`, that of images only.
+    """Removes what killed commands left, and nothing that anybody sees: the rubbish that `fsck` finds without reading content,
+    and downloads that a pull could go on with. Without `objects`, that of images only.
     """
     store = StoreCheck(ctx.paths)
     if not os.path.isdir(ctx.paths.root):
         return
-    store.run(content=False)
+    store.run(content=False, resumable=True)
     found = store.findings
     if objects:
         check = ObjectCheck(ctx, store)

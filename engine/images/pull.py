@@ -21,6 +21,7 @@ from engine.images.reference import Reference
 from engine.images.registry import Registry
 from engine.images.workers import side_by_side
 from engine.oci.image import Descriptor, Platform
+from engine.storage import orphans
 from engine.storage.drivers import choose
 from engine.storage.images import Image, ImageStore
 from engine.storage.layers import layer_lock, sweep_downloads
@@ -77,6 +78,7 @@ def pull(
     known = before is not None and before.id == image.id
     status = f"{'Image is up to date' if known else 'Downloaded newer image'} for {shown.familiar()}"
     progress.finish(resolved.digest, status)
+    orphans.collect(store)
     return PulledImage(reference, image, resolved.digest, status)
 
 

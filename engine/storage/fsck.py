@@ -51,13 +51,15 @@ class StoreCheck:
         ] = {}  # by image ID, those that are unharmed, in the order of their coming
         self._unknown = False  # a record is lost: what it needed cannot be told from what nobody needs
 
-    def run(self, content: bool = True) -> None:
-        """Without `content` only what names tell: no layer or document is read."""
+    def run(self, content: bool = True, resumable: bool = False) -> None:
+        """Without `content` only what names tell: no layer is read. `resumable`: downloads that a pull may go on with count
+        as rubbish, too.
+        """
         quiet = Attempt(self.store.nobody_adding)
         with quiet, Attempt(self.store.reading):
             self._list(quiet.held)
         self._find_half_made()
-        for name in leftover_downloads(self.paths):
+        for name in leftover_downloads(self.paths, resumable):
             self._found(RUBBISH, f"downloads/{name}", "left by a pull that was killed", "remove_download", name)
         if content:
             sound = self._check_content()

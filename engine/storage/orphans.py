@@ -19,7 +19,6 @@ from engine import files
 from engine.errors import Conflict, StoreError
 from engine.oci.digest import is_hex_id
 from engine.storage.layers import chain_ids
-from engine.storage.usage import allocated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from engine.paths import Paths
     from engine.storage.images import ImageStore, Unmount
 
-GRACE = 24 * 3600.0
+_GRACE = 24 * 3600.0  # seconds
 
 _SUFFIXES = {"layers": ".tar", "indexes": ".erofs", "trees": "", "blobs": ""}
 
@@ -70,8 +69,8 @@ def orphans(paths: Paths, needed: Needed) -> list[tuple[str, str, str]]:
     ]
 
 
-def collect(store: ImageStore, unmount: Unmount | None = None, grace: float = 0.0) -> int:
-    """Removes the orphans that are older than `grace` seconds; the bytes given back to the file system.
+def collect(store: ImageStore) -> None:
+    """Removes the orphans that are older than a day, but for what may be mounted.
 
     Nothing where somebody adds layers at this moment, or where a record is damaged (`fsck` says so). Raises StoreError.
     """
@@ -80,20 +79,21 @@ def collect(store: ImageStore, unmount: Unmount | None = None, grace: float = 0.
             try:
                 needed = Needed(store.records())
             except StoreError:
-                return 0
-            found = orphans(store.paths, needed)
-            old = [o for o in found if not grace or time.time() - os.stat(o[2]).st_mtime > grace]
-            return sum(remove(store.paths, *orphan, unmount) for orphan in old)
+                return
+            for kind, hex_, path in orphans(store.paths, needed):
+                if time.time() - os.stat(path).st_mtime > _GRACE:
+                    remove(store.paths, kind, hex_, path, None)
     except Conflict:
-        return 0
+        return
 
 
-def remove(paths: Paths, kind: str, hex_: str, path: str, unmount: Unmount | None) -> int:
-    """Removes one orphan; the bytes given back. The caller holds `writing`."""
+def remove(paths: Paths, kind: str, hex_: str, path: str, unmount: Unmount | None) -> None:
+    """Removes one orphan. Without `unmount`, an index that may be mounted stays. The caller holds `writing`."""
     digest = f"sha256:{hex_}"
-    if kind in ("indexes", "trees") and unmount:
+    if kind == "indexes" and os.path.isdir(paths.image_mount(digest)):
+        if not unmount:
+            return
         unmount(digest)
-    freed = allocated(path)
     if kind == "trees":
         from engine.storage.directory import remove_unpacked
 
@@ -101,4 +101,3 @@ def remove(paths: Paths, kind: str, hex_: str, path: str, unmount: Unmount | Non
             remove_unpacked(paths, digest)
     else:
         files.remove_file(path)
-    return freed
