@@ -44,12 +44,14 @@ def endpoints(domain: str, environ: Mapping[str, str]) -> list[Endpoint]:
     found = [Endpoint(urlsplit(base).netloc, f"{base}/v2") for name, base in _mirrors(environ) if name == domain]
     if found and environ.get("MINI_REGISTRY_FALLBACK", "").lower() in ("no", "0", "false", "off"):
         return found
-    for host in certs.hosts(domain, certs.directories(environ)) or [certs.Host("")]:
-        itself = not host.root or urlsplit(host.root).netloc == urlsplit(own_address(domain)).netloc
-        netloc = domain if itself else urlsplit(host.root).netloc
-        root = host.root or f"{own_address(domain)}/v2"
-        namespace = "" if itself else domain
-        found.append(Endpoint(netloc, root, host.capabilities, host.tls, host.headers, namespace))
+    own = own_address(domain)
+    *mirrors, itself = certs.hosts(domain, certs.directories(environ)) or [certs.Host("")]
+    for host in mirrors:
+        netloc = urlsplit(host.root).netloc
+        foreign = netloc != urlsplit(own).netloc
+        names = (netloc, domain) if foreign else (domain, "")
+        found.append(Endpoint(names[0], host.root, host.capabilities, host.tls, host.headers, names[1]))
+    found.append(Endpoint(domain, itself.root or f"{own}/v2", itself.capabilities, itself.tls, itself.headers))
     return found
 
 

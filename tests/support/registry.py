@@ -25,9 +25,12 @@ Action = Callable[["Handler"], bool]
 
 
 class FakeRegistry:
-    """A context manager. `url` is http://127.0.0.1:PORT, or https://localhost:PORT with `tls` = (certificate, key) files."""
+    """A context manager. `url` is http://127.0.0.1:PORT, or with `tls` https://localhost:PORT.
 
-    def __init__(self, tls: tuple[str, str] | None = None) -> None:
+    `tls` is (certificate, key) files, or a context.
+    """
+
+    def __init__(self, tls: tuple[str, str] | ssl.SSLContext | None = None) -> None:
         self.content: dict[str, tuple[str, bytes]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         # Where pushes are under way, by path: what has arrived.
@@ -42,8 +45,9 @@ class FakeRegistry:
 
         self._http = Server(("127.0.0.1", 0), Bound)
         if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*tls)
+            context = tls if isinstance(tls, ssl.SSLContext) else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            if isinstance(tls, tuple):
+                context.load_cert_chain(*tls)
             self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         port = self._http.server_address[1]
         self.address = f"localhost:{port}" if tls else f"127.0.0.1:{port}"
