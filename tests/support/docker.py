@@ -11,7 +11,7 @@ import tempfile
 import time
 from typing import Any
 
-from tests.support import leaks
+from tests.support import leaks, requirements
 from tests.support.runner import Result, run_command
 
 SUBNET_GATEWAY = "10.214.0.1/24"
@@ -21,6 +21,7 @@ class Docker:
     """Runs until `close`, in this network namespace (which must be private: it brings bridge and iptables rules)."""
 
     def __init__(self) -> None:
+        assert requirements.missing("netns") is None, requirements.missing("netns")
         self.root = tempfile.mkdtemp(prefix="md", dir="/tmp")
         self.cgroup_parent = f"/mini-test-docker-{secrets.token_hex(3)}"
         self.environ = {
@@ -65,6 +66,11 @@ class Docker:
                 self._daemon.wait()
         self._log.close()
         subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True)
+        # It leaves its rules behind, and that nothing is forwarded which they do not know.
+        subprocess.run(["iptables", "-P", "FORWARD", "ACCEPT"], capture_output=True)
+        for table in ("filter", "nat"):
+            for action in ("-F", "-X"):
+                subprocess.run(["iptables", "-t", table, action], capture_output=True)
         for tree in leaks.hierarchies():
             top = tree.path + self.cgroup_parent
             for path in [*leaks.directories(top), top]:
