@@ -39,9 +39,7 @@ def main(context: Context, term: str, filter: list[str], format: str | None, lim
 
 def _filter(text: str) -> tuple[str, int]:
     """A filter's name, and its number: the least stars, or 0 and 1 for false and true."""
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise UsageError("invalid argument for filter: bad format of filter (expected name=value)")
+    name, _, value = text.partition("=")
     if name not in _FILTERS:
         raise UsageError(f"invalid filter '{name}'", f"there are: {', '.join(_FILTERS)}")
     try:
