@@ -26,7 +26,7 @@ def domain_of(server: str | None) -> str:
     Raises UsageError where it is no host.
     """
     text = (server or HUB_KEY).strip()
-    host = (text.partition("://")[2] or text).partition("/")[0]
+    host = (text.partition("://")[2] if "://" in text else text).partition("/")[0]
     try:
         usable = bool(urlsplit(f"//{host}").hostname) and host.isprintable() and not set(host) & set(" @?#\\")
         usable = usable and urlsplit(f"//{host}").port != 0
