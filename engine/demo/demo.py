@@ -2,8 +2,11 @@
 
 A registry of ours on loopback holds an image of this host's own programs. It is pulled over HTTP, unpacked and run; a volume
 outlives its container, two containers reach each other, a limit bites, and everything is removed again. Every step is the
-command that a user would type, run as a process of its own, and its real output. Data root, bridge, subnet and cgroups
-belong to this run of the demo alone, and go with it, also when it fails or is interrupted.
+command that a user would type, run as a process of its own, and its real output. Data root, bridge and cgroups belong to
+this run of the demo alone, and go with it, also when it fails or is interrupted.
+
+It works in a network and a mount namespace of its own: so it can neither change nor be stopped by what this host's
+firewall allows (Docker, where it runs, has everything dropped that it does not know: docs/networking.md).
 """
 
 from __future__ import annotations
@@ -19,19 +22,19 @@ import sys
 import tempfile
 from typing import Any
 
+from engine import linux
 from engine.context import Context
 from engine.demo import hostimage, leftovers
-from engine.errors import Conflict
 from engine.host import require_container_host
 from engine.images.registry_store import Content
 from engine.images.server import RegistryServer
 from engine.paths import Paths
+from engine.runtime.network.attach import loopback_up
 
 IMAGE = "demo"
 _REPOSITORY = f"library/{IMAGE}"
 _OCI = "application/vnd.oci.image"
 _COLUMNS = 76  # with what a line begins and ends with: 80
-_FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 
 
 class StepFailed(Exception):
@@ -41,16 +44,19 @@ class StepFailed(Exception):
 def main(context: Context) -> int:
     """Runs the demo; 0 if every step did what it shows. Raises Unsupported where containers cannot run."""
     require_container_host()
-    forwarding = _read(_FORWARDING)
+    _isolate()
     directory = tempfile.mkdtemp(prefix="mini-demo-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None)
     try:
         with RegistryServer(f"{directory}/registry") as server:
             return _Demo(context, directory, server).run()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        if forwarding == "0" and _read(_FORWARDING) != "0":
-            with open(_FORWARDING, "w") as file:
-                file.write("0")
+
+
+def _isolate() -> None:
+    linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWNS)
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
+    loopback_up(os.getpid())
 
 
 class _Demo:
@@ -65,7 +71,7 @@ class _Demo:
             **context.environ,
             "MINI_ROOT": f"{directory}/root",
             "MINI_BRIDGE": f"mini-demo-{token}",
-            "MINI_SUBNET": _free_subnet(),
+            "MINI_SUBNET": "172.31.0.0/24",
             "MINI_CGROUP_PARENT": f"/mini-demo-{token}",
             "MINI_REGISTRY_MIRRORS": f"docker.io={server.url}",
         }
@@ -260,25 +266,3 @@ def _descriptor(content: Content, media_type: str, data: bytes) -> dict[str, Any
     content.uploads.append(upload, [data], 0)
     content.finish_upload(_REPOSITORY, upload, digest)
     return {"mediaType": media_type, "digest": digest, "size": len(data)}
-
-
-def _free_subnet() -> str:
-    """A /24 of Docker's private range that no route of this host touches."""
-    with open("/proc/net/route") as file:
-        fields = [line.split() for line in file.readlines()[1:]]
-    # proc_pid_net(5): destination and mask are printed as numbers of this machine, in network order in memory.
-    routes = [(_address(line[1]), _address(line[7])) for line in fields]
-    for third in range(256):
-        base = 172 << 24 | 31 << 16 | third << 8
-        if not any(mask and (base & mask == to or to & 0xFFFFFF00 == base) for to, mask in routes):
-            return f"172.31.{third}.0/24"
-    raise Conflict("no free subnet in 172.31.0.0/16 for the demo's bridge")
-
-
-def _address(text: str) -> int:
-    return int.from_bytes(int(text, 16).to_bytes(4, sys.byteorder), "big")
-
-
-def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read().strip()
