@@ -22,6 +22,7 @@ import termios
 from engine.errors import MiniError, RuntimeFault
 from engine.lean import signal
 from engine.runtime import attach
+from engine.runtime.loop import READ, WRITE, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from engine.runtime.logs import LogWriter
     from engine.runtime.process.launch import InitProcess
 
-_READ = select.POLLIN | select.POLLHUP | select.POLLERR
 # An attached client that is this far behind stops the reading of output until it has caught up to the lower mark.
 _HIGH, _LOW = 1 << 20, 1 << 18
 
@@ -86,7 +86,9 @@ class Monitor:
         log: LogWriter | None,
         listener: _socket.socket | None,
         stdin_once: bool,
+        loop: Loop | None = None,
     ) -> None:
+        self.loop = loop or Loop()
         self._process = process
         self._log = log
         self._listener = listener
@@ -102,7 +104,6 @@ class Monitor:
             self._outputs = {stdio.stdout: attach.STDOUT, stdio.stderr: attach.STDERR}
         self._clients: dict[int, _Client] = {}
         self._exited = False
-        self._poll = select.poll()
         for fd in (*self._outputs, self._stdin):
             if fd >= 0:
                 os.set_blocking(fd, False)
@@ -116,14 +117,15 @@ class Monitor:
 
     def run(self) -> int:
         """Until init has exited and its output is drained: returns the raw wait status. Attached clients stay connected."""
-        self._poll.register(self._process.pidfd, select.POLLIN)
+        self.loop.watch(self._process.pidfd, select.POLLIN, self._ended)
         if self._listener:
-            self._poll.register(self._listener.fileno(), select.POLLIN)
+            self.loop.watch(self._listener.fileno(), select.POLLIN, self._accept)
         for fd in self._outputs:
             self._watch(fd)
         while not self._exited or self._outputs:
-            for fd, events in self._poll.poll():
-                self._dispatch(fd, events)
+            self.loop.step()
+        if self._listener:
+            self.loop.forget(self._listener.fileno())
         status = self._process.wait()
         if self._log:
             self._log.close()
@@ -132,6 +134,7 @@ class Monitor:
     def finish(self, last: bytes) -> None:
         """Sends `last` (the EXIT frame) to every client, waits until each has all its bytes or is gone, and closes."""
         for client in list(self._clients.values()):
+            self.loop.forget(client.fd)
             os.set_blocking(client.fd, True)
             try:
                 attach.send_all(client.fd, bytes(client.outbox) + last)
@@ -140,24 +143,20 @@ class Monitor:
             os.close(client.fd)
         self._clients.clear()
 
-    def _dispatch(self, fd: int, events: int) -> None:
-        if fd == self._process.pidfd:
-            self._exited = True
-            self._poll.unregister(fd)
-            self._close_stdin()
-        elif fd in self._clients:
-            self._serve(self._clients[fd], events)
-        elif self._listener and fd == self._listener.fileno():
-            self._accept()
-        else:
-            # a pty's master is both an output and the stdin
-            if fd in self._outputs and events & _READ:
-                self._read_output(fd)
-            if fd == self._stdin and events & (select.POLLOUT | select.POLLERR | select.POLLHUP):
-                self._feed_stdin()
+    def _ended(self, fd: int, _events: int) -> None:
+        self._exited = True
+        self.loop.forget(fd)
+        self._close_stdin()
+
+    def _stream(self, fd: int, events: int) -> None:
+        # a pty's master is both an output and the stdin
+        if fd in self._outputs and events & READ:
+            self._read_output(fd)
+        if fd == self._stdin and events & WRITE:
+            self._feed_stdin()
 
     def _watch(self, fd: int) -> None:
-        """Registers what is wanted of a descriptor now; nothing wanted, nothing registered (POLLHUP would spin)."""
+        """Watches for what is wanted of a descriptor now."""
         wanted = 0
         if fd in self._clients:
             client = self._clients[fd]
@@ -165,18 +164,12 @@ class Monitor:
                 wanted |= select.POLLIN
             if client.outbox:
                 wanted |= select.POLLOUT
-        else:
-            if fd in self._outputs and not self._held_back():
-                wanted |= select.POLLIN
-            if fd == self._stdin and self._feed:
-                wanted |= select.POLLOUT
-        if wanted:
-            self._poll.register(fd, wanted)
-        else:
-            try:
-                self._poll.unregister(fd)
-            except KeyError:
-                pass
+            return self.loop.watch(fd, wanted, self._serve)
+        if fd in self._outputs and not self._held_back():
+            wanted |= select.POLLIN
+        if fd == self._stdin and self._feed:
+            wanted |= select.POLLOUT
+        self.loop.watch(fd, wanted, self._stream)
 
     def _held_back(self) -> bool:
         return any(len(c.outbox) > _HIGH for c in self._clients.values())
@@ -192,7 +185,7 @@ class Monitor:
             # EIO: the last holder of the terminal's other side is gone (pty(7))
             data = b""
         if not data:
-            self._poll.unregister(fd)
+            self.loop.forget(fd)
             self._outputs.pop(fd)
             if not self._terminal:
                 os.close(fd)
@@ -225,7 +218,7 @@ class Monitor:
 
     # --- clients
 
-    def _accept(self) -> None:
+    def _accept(self, _fd: int, _events: int) -> None:
         assert self._listener
         try:
             fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # typeshed has only socket's subclass
@@ -236,20 +229,18 @@ class Monitor:
     def _drop(self, client: _Client) -> None:
         if self._clients.pop(client.fd, None) is None:
             return
-        try:
-            self._poll.unregister(client.fd)
-        except KeyError:
-            pass
+        self.loop.forget(client.fd)
         os.close(client.fd)
         if client.stdin and self._stdin_once and not self._terminal:
             self._end_stdin()
         for output in self._outputs:
             self._watch(output)
 
-    def _serve(self, client: _Client, events: int) -> None:
+    def _serve(self, fd: int, events: int) -> None:
+        client = self._clients[fd]
         if events & select.POLLOUT:
             self._flush(client)
-        if client.fd not in self._clients or not events & _READ:
+        if fd not in self._clients or not events & READ:
             return
         try:
             data = os.read(client.fd, attach.CHUNK)
@@ -313,10 +304,7 @@ class Monitor:
         self._feed.clear()
         if self._stdin < 0 or self._terminal:
             return
-        try:
-            self._poll.unregister(self._stdin)
-        except KeyError:
-            pass
+        self.loop.forget(self._stdin)
         os.close(self._stdin)
         self._stdin = -1
         self._watch_feeders()
