@@ -12,5 +12,7 @@ def main(context: Context, source: str, target: str) -> None:
     reference = Reference.parse(target)
     if reference.digest:
         raise InvalidReference("refusing to create a tag with a digest reference")
+    if reference.familiar_name == "sha256":
+        raise InvalidReference("refusing to create an ambiguous tag using digest algorithm as name")
     store = ImageStore(context.paths)
     store.tag(store.resolve(source), reference.canonical())
