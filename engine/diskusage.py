@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from engine import views
+from engine import files, views
 from engine.storage.images import ImageStore, file_name
 from engine.storage.layers import chain_ids
 from engine.storage.usage import Counter, allocated
@@ -108,7 +108,7 @@ class Usage:
         """Everything else: downloads, quarantine, caches, networks, locks. Each directory below the root is one."""
         total = counter.add(*(f"{paths.root}/{name}" for name in _COUNTED_BELOW))
         reclaimable = 0
-        for name in sorted(os.listdir(paths.root)) if os.path.isdir(paths.root) else ():
+        for name in files.names_in(paths.root):
             size = counter.add(f"{paths.root}/{name}")
             if size:
                 self.other.append((name, size))

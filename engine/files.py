@@ -101,6 +101,16 @@ def read_json(path: str) -> Any:
         raise store_error(e, "read", path) from e
 
 
+def names_in(directory: str) -> list[str]:
+    """The names in a directory, sorted; none where it does not exist. Raises StoreError where it cannot be read."""
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise store_error(e, "read", directory) from e
+
+
 def create_exclusive(path: str, data: bytes, mode: int = 0o644) -> None:
     """Reserves a name: creates `path` with `data`, or raises FileExistsError. The content is there with the name.
 
@@ -200,11 +210,13 @@ class FileLock:
         self._fd = -1
 
     def __enter__(self) -> FileLock:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            make_dirs(os.path.dirname(self.path), 0o700)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._fd = os.open(self.path, flags, 0o600)
+            except FileNotFoundError:
+                make_dirs(os.path.dirname(self.path), 0o700)
+                self._fd = os.open(self.path, flags, 0o600)
         except OSError as e:
             raise store_error(e, "lock", self.path) from e
         try:

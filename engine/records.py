@@ -183,11 +183,7 @@ def remove(record: Record) -> None:
 def list_all(paths: Paths) -> list[Record]:
     """Every container, newest first."""
     records = []
-    try:
-        names = os.listdir(paths.names)
-    except FileNotFoundError:
-        return []
-    for name in names:
+    for name in files.names_in(paths.names):
         holder = None if name.startswith(".") else name_holder(paths, name)
         if not holder:
             continue
@@ -221,13 +217,9 @@ def find(paths: Paths, name: str) -> Record:
 def _by_prefix(paths: Paths, prefix: str) -> list[str]:
     if prefix.strip("0123456789abcdef"):
         return []
-    try:
-        entries = os.listdir(paths.containers)
-    except FileNotFoundError:
-        return []
     return [
         entry
-        for entry in entries
+        for entry in files.names_in(paths.containers)
         if entry.startswith(prefix) and os.path.exists(f"{paths.container(entry)}/config.json")
     ]
 

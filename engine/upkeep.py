@@ -23,7 +23,7 @@ from engine.runtime.network import ipam
 from engine.runtime.network.netlink import Netlink, link_master
 from engine.storage import drivers, volumecheck
 from engine.storage.findings import DAMAGED, RUBBISH, Finding
-from engine.storage.fsck import Attempt, StoreCheck, names_in, short
+from engine.storage.fsck import Attempt, StoreCheck, short
 from engine.storage.repair import StoreRepair
 from engine.storage.volumes import Volumes
 
@@ -57,7 +57,7 @@ class Report:
 def fsck(ctx: Context, repair: bool = False) -> Report:
     """Checks everything under the data root, and with `repair` mends it. Safe beside any other command."""
     store = StoreCheck(ctx.paths)
-    if not os.path.isdir(ctx.paths.root):
+    if not files.names_in(ctx.paths.root):
         return Report([], {}, {})
     store.run()
     objects = ObjectCheck(ctx, store)
@@ -78,7 +78,7 @@ def sweep(ctx: Context, objects: bool = True) -> None:
     and downloads that a pull could go on with. Without `objects`, that of images only.
     """
     store = StoreCheck(ctx.paths)
-    if not os.path.isdir(ctx.paths.root):
+    if not files.names_in(ctx.paths.root):
         return
     store.run(content=False, resumable=True)
     found = store.findings
@@ -104,12 +104,12 @@ class ObjectCheck:
         self._alive: set[str] = set()
 
     def run(self) -> None:
-        self._volumes = {n for n in names_in(self.paths.volumes) if not n.startswith(".")}
+        self._volumes = {n for n in files.names_in(self.paths.volumes) if not n.startswith(".")}
         self.volumes = len(self._volumes)
         # Whoever makes a container holds the other side of this lock until it has its name.
         with Attempt(self.store.store.writing):
             named = self._check_names()
-            for container_id in names_in(self.paths.containers):
+            for container_id in files.names_in(self.paths.containers):
                 self._check_directory(container_id, named)
         self._check_removals()
         if host.is_linux() and host.is_root():
@@ -123,7 +123,7 @@ class ObjectCheck:
     def _check_names(self) -> dict[str, str]:
         """Container ID → its name, of those whose names lead to something."""
         found = {}
-        for name in names_in(self.paths.names):
+        for name in files.names_in(self.paths.names):
             holder = records.name_holder(self.paths, name)
             if name.startswith(".") or not holder or not os.path.exists(f"{self.paths.container(holder)}/config.json"):
                 self._found(RUBBISH, f"name {name}", "its container is gone", "remove_name", name)
@@ -193,9 +193,9 @@ class ObjectCheck:
     def _check_host(self) -> None:
         """Of IDs that this data root knows: another one may have containers under the same cgroup, at the same bridge."""
         owners = {owner for leases in lease_directories(self.paths) for owner in ipam.leases(leases).values()}
-        running = set(names_in(f"{self.paths.run}/containers"))
+        running = set(files.names_in(f"{self.paths.run}/containers"))
         with Netlink() as route:
-            for container_id in sorted({*names_in(self.paths.containers), *owners, *running} - self._alive):
+            for container_id in sorted({*files.names_in(self.paths.containers), *owners, *running} - self._alive):
                 left = [
                     noun
                     for noun, there in (
@@ -212,13 +212,13 @@ class ObjectCheck:
         for name in stale_cgroups(self.ctx, self._alive):
             self._found(RUBBISH, f"cgroup {name[:12]}", "nothing runs in it", "remove_cgroup", name)
         needed = {r["chain_id"][7:] for r in [*self.store.records.values(), *self.store.removing]}
-        for name in names_in(f"{self.paths.run}/images"):
+        for name in files.names_in(f"{self.paths.run}/images"):
             if name not in needed:
                 self._found(RUBBISH, f"mount {short(name)}", "no image has it", "unmount", name)
 
 
 def lease_directories(paths: Paths) -> list[str]:
-    return [f"{paths.network(name)}/leases" for name in names_in(paths.networks)]
+    return [f"{paths.network(name)}/leases" for name in files.names_in(paths.networks)]
 
 
 def stale_cgroups(ctx: Context, alive: set[str]) -> list[str]:
@@ -227,7 +227,7 @@ def stale_cgroups(ctx: Context, alive: set[str]) -> list[str]:
     found = set()
     for root in [*layout.v1_roots, *([layout.v2] if layout.v2 else [])]:
         directory = f"{root}/{ctx.cgroup_parent.strip('/')}"
-        for name in names_in(directory):
+        for name in files.names_in(directory):
             path = f"{directory}/{name}"
             if is_hex_id(name) and name not in alive and time.time() - os.stat(path).st_mtime > _SETTLED:
                 found.add(name)

@@ -86,13 +86,14 @@ def _add(store: ImageStore, driver: Driver, fetcher: _Fetcher, reference: Refere
     """Fetches what is missing and names the image. Once more where a removal of another image took a layer meanwhile."""
     diff_ids = list(resolved.config.diff_ids)
     for attempt in (1, 2):
+        fetched = []
+        there = all(map(driver.has_layer, diff_ids))
+        if not (store.find(resolved.manifest.config.digest) and there):
+            fetched = fetcher.fetch(resolved.layers)
         try:
-            there = all(map(driver.has_layer, diff_ids))
-            if not (store.find(resolved.manifest.config.digest) and there):
-                fetched = fetcher.fetch(resolved.layers)
-                driver.prepare(diff_ids)
-                for layer in fetched:
-                    layer.status("Pull complete")
+            driver.prepare(diff_ids)
+            for layer in fetched:
+                layer.status("Pull complete")
             return store.put(
                 resolved.manifest_bytes,
                 resolved.config_bytes,

@@ -7,6 +7,7 @@ containers. What is found is data (`findings.Finding`); `storage.repair` acts on
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import file_digest, sha256
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from engine.paths import Paths
 
+# Why a lock file cannot be made on a store that is to be checked all the same.
+_NO_LOCK = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _NOUNS = {"indexes": "index", "trees": "directory", "layers": "layer", "blobs": "document"}
 
 
@@ -99,7 +102,7 @@ class StoreCheck:
                 self._recover(image_id, "its record is lost")
         for directory in (self.paths.images, self.paths.tags, self.paths.blobs):
             # whoever writes here holds the lock that excludes ours
-            for name in names_in(directory):
+            for name in files.names_in(directory):
                 if name.startswith("."):
                     self._found(RUBBISH, self._below(directory, name), "half-written", "remove", f"{directory}/{name}")
         needed = orphans.Needed([*self.records.values(), *self.removing])
@@ -112,7 +115,7 @@ class StoreCheck:
         self.documents = {h: p for h, p in orphans.objects(self.paths, "blobs").items() if h in needed.blobs}
 
     def _list_names(self) -> None:
-        for name in names_in(self.paths.tags):
+        for name in files.names_in(self.paths.tags):
             path = f"{self.paths.tags}/{name}"
             try:
                 image_id, reference = self.store.read_name(path)
@@ -200,7 +203,7 @@ class StoreCheck:
             if not lock.held:
                 return
             for directory, endings in ((self.paths.indexes, (".tmp",)), (self.paths.trees, (".new", ".gone", ".tmp"))):
-                for name in names_in(directory):
+                for name in files.names_in(directory):
                     if name.endswith(endings):
                         path = f"{directory}/{name}"
                         self._found(RUBBISH, self._below(directory, name), "half-made", "remove_derived", path)
@@ -268,7 +271,7 @@ class StoreCheck:
 
 
 class Attempt:
-    """A lock that is held if it can be had: not if somebody else has it, nor on a file system that is read-only."""
+    """A lock that is held if it can be had: not if somebody else has it, nor on a file system that is read-only or full."""
 
     def __init__(self, make: Callable[[], files.FileLock]) -> None:
         self._make = make
@@ -281,8 +284,11 @@ class Attempt:
     def __enter__(self) -> Attempt:
         try:
             self._lock = self._make().__enter__()
-        except (Conflict, StoreError):
+        except Conflict:
             pass
+        except StoreError as e:
+            if not (isinstance(e.__cause__, OSError) and e.__cause__.errno in _NO_LOCK):
+                raise
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -292,16 +298,6 @@ class Attempt:
 
 def short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
-
-
-def names_in(directory: str) -> list[str]:
-    """Sorted; nothing where there is no such directory."""
-    try:
-        return sorted(os.listdir(directory))
-    except FileNotFoundError:
-        return []
-    except OSError as e:
-        raise files.store_error(e, "read", directory) from e
 
 
 def _is_record(value: Any, image_id: str) -> bool:

@@ -140,7 +140,7 @@ class ImageStore:
     def names(self) -> dict[str, list[str]]:
         """Image ID → the references that point to it, sorted."""
         found: dict[str, list[str]] = {}
-        for file in _listdir(self.paths.tags):
+        for file in files.names_in(self.paths.tags):
             image_id, reference = self.read_name(f"{self.paths.tags}/{file}")
             if reference and file_name(reference) == file:
                 found.setdefault(image_id, []).append(reference)
@@ -225,7 +225,7 @@ class ImageStore:
 
     def ids(self, suffix: str) -> Iterator[str]:
         """The IDs of the images with a RECORD, or of those REMOVING."""
-        for file in _listdir(self.paths.images):
+        for file in files.names_in(self.paths.images):
             if file.endswith(suffix) and is_hex_id(file[: -len(suffix)]):
                 yield f"sha256:{file[: -len(suffix)]}"
 
@@ -369,12 +369,3 @@ def file_name(name: str) -> str:
     from hashlib import sha256
 
     return f"{quoted[:100]}%{sha256(name.encode()).hexdigest()}"
-
-
-def _listdir(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []
-    except OSError as e:
-        raise files.store_error(e, "read", path) from e

@@ -51,10 +51,7 @@ class Needed:
 def objects(paths: Paths, kind: str) -> dict[str, str]:
     """Hex digits → path of every object in `layers`, `indexes`, `trees` or `blobs`; names that are none are left out."""
     directory, suffix = getattr(paths, kind), _SUFFIXES[kind]
-    try:
-        names = sorted(os.listdir(directory))
-    except FileNotFoundError:
-        return {}
+    names = files.names_in(directory)
     found = {n.removesuffix(suffix): f"{directory}/{n}" for n in names if n.endswith(suffix)}
     return {h: path for h, path in found.items() if is_hex_id(h)}
 

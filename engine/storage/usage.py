@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from engine.files import store_error
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,16 +24,21 @@ class Counter:
         self._seen: set[tuple[int, int]] = set()
 
     def add(self, *paths: str) -> int:
-        """The bytes that these have and that were not counted before. What vanishes meanwhile counts nothing."""
+        """The bytes that these have and that were not counted before. What vanishes meanwhile counts nothing.
+
+        Raises StoreError where something cannot be read.
+        """
         total = 0
         for path in paths:
             try:
                 info = os.lstat(path)
+                total += self._count(info)
+                if _is_directory(info):
+                    total += self._below(path, info.st_dev)
             except FileNotFoundError:
                 continue
-            total += self._count(info)
-            if _is_directory(info):
-                total += self._below(path, info.st_dev)
+            except OSError as e:
+                raise store_error(e, "read", path) from e
         return total
 
     def _below(self, top: str, device: int) -> int:

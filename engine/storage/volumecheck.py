@@ -21,7 +21,7 @@ def check(paths: Paths) -> list[Finding]:
         Finding(RUBBISH, f"volumes/{name}", "half-made or half-removed", "sweep_volumes")
         for name in volumes.leftovers()
     ]
-    for name in sorted(os.listdir(paths.volumes)) if os.path.isdir(paths.volumes) else ():
+    for name in files.names_in(paths.volumes):
         if not is_name(name):
             continue
         directory = paths.volume(name)

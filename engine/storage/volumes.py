@@ -123,11 +123,7 @@ class Volumes:
 
     def list_(self) -> list[Volume]:
         """Every volume, by name."""
-        try:
-            names = sorted(os.listdir(self.paths.volumes))
-        except FileNotFoundError:
-            return []
-        return [v for n in names if is_name(n) and (v := self._load(n))]
+        return [v for n in files.names_in(self.paths.volumes) if is_name(n) and (v := self._load(n))]
 
     def inspect(self, name: str) -> dict[str, Any]:
         return self.get(name).inspect()
@@ -200,8 +196,10 @@ class Volumes:
             os.rename(temporary, directory)
             if durable:
                 files.sync_dir(self.paths.volumes)
-        except OSError as e:
+        except (OSError, StoreError) as e:
             files.remove_tree(temporary)
+            if isinstance(e, StoreError):
+                raise
             raise files.store_error(e, "create the volume", directory) from e
         return Volume(name, directory, record)
 
