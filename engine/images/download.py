@@ -83,7 +83,7 @@ class BlobStream:
         self._kept = kept
         self._fruitless = 0
         self._stalls = 0
-        self._patience = Patience("")
+        self._patience: Patience | None = None
         self._behind = 0
         self._response: requests.Response | None = None
         self._verified = False
@@ -151,19 +151,21 @@ class BlobStream:
         return data
 
     def _watch(self, count: int) -> None:
-        """Leaves a connection that is too slow; another may be better."""
+        """Leaves a connection that is too slow; another may be better. Many short ones are as slow as a long one."""
         try:
-            if self._patience.received(count):
+            if self._patience and self._patience.received(count):
                 self._stalls = 0
         except Transient:
             self._stalls += 1
             if self._stalls >= MAX_STALLS:
                 raise
+            self._patience = None
             self.close()
 
     def _open(self) -> requests.Response:
         response = self._registry.open_blob(self._blob, self._position)
-        self._patience = Patience(response.url)
+        if self._patience is None or self._fruitless > 1:
+            self._patience = Patience(response.url)
         try:
             if response.status_code == 206:
                 self._check_range(response)

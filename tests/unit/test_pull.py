@@ -319,6 +319,26 @@ def test_two_pulls_at_once_fetch_each_layer_once(bench: Bench) -> None:
         assert len(bench.fake.asked(layer["digest"])) == 1
 
 
+def test_a_removal_that_takes_a_layer_meanwhile_is_made_good(bench: Bench) -> None:
+    """`rmi` of another image between the layers and the name: once by itself, and only once."""
+    bench.fake.image("a/b", "old", LAYERS[:1])
+    pushed = bench.fake.image("a/b", "new", LAYERS[:2])
+
+    def remove(handler: Any) -> bool:
+        assert bench.store().find(f"{bench.fake.address}/a/b:old")
+        bench.store().remove(f"{bench.fake.address}/a/b:old")
+        return False
+
+    bench.pull("a/b:old")
+    bench.fake.requests.clear()
+    bench.fake.fault(pushed["layers"][1]["digest"], remove)
+    assert bench.pull("a/b:new").image.diff_ids == [digest_of(t) for t in LAYERS[:2]]
+    assert [len(bench.fake.asked(layer["digest"])) for layer in pushed["layers"]] == [1, 1]
+    first = pushed["layers"][0]["digest"][7:19]
+    told = [t.partition(": ")[2] for t in bench.progress.told if t.startswith(first)]
+    assert told == ["Already exists", "Pulling fs layer", "Downloading", "Download complete", "Pull complete"]
+
+
 _PULL = """
 import sys
 from engine.context import Context
