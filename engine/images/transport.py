@@ -143,7 +143,7 @@ class Transport:
                 continue
             if response.status_code not in RETRIED_STATUSES or attempt == limit:
                 return response
-            wait = _retry_after(response.headers.get("Retry-After"))
+            wait = retry_after(response.headers.get("Retry-After"))
             if wait is not None and wait > MAX_RETRY_AFTER:
                 return response
             response.close()
@@ -379,7 +379,7 @@ def _certificates(environ: Mapping[str, str]) -> str | None:
     return next((p for p in (system, "/etc/ssl/certs/ca-certificates.crt") if p and os.path.exists(p)), None)
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which is a number or a date (RFC 9110 10.2.3); None where it tells nothing."""
     if not value:
         return None

@@ -19,6 +19,7 @@ from engine.errors import IntegrityError, MiniError, RegistryError, StoreError, 
 from engine.images.compression import deflate
 from engine.images.registry import Registry, read_error
 from engine.images.transport import (
+    MAX_RETRY_AFTER,
     READ_ERRORS,
     RETRIED_STATUSES,
     Access,
@@ -26,6 +27,7 @@ from engine.images.transport import (
     Transient,
     check_downgrade,
     origin,
+    retry_after,
 )
 
 # Attempts of which none brought the upload further.
@@ -166,7 +168,7 @@ class Uploader:
                     fruitless = 0 if there and there[1] > offset else fruitless + 1
                     if max(fruitless, begun) >= MAX_FRUITLESS:
                         raise e.cause from None
-                    self._transport.pause(max(1, fruitless), None)
+                    self._transport.pause(max(1, fruitless), e.wait)
                     if not there:
                         self._cancel(place)
                     place, offset = there or (None, 0)
@@ -304,8 +306,9 @@ class Uploader:
         if response.status_code == 401 and self._answers(response, sent):
             return _Again(RegistryError(f"{origin(self._top)} refuses {what}"))
         error = self._error(response, what)
+        wait = retry_after(response.headers.get("Retry-After"))
         again = restart or response.status_code in (*RETRIED_STATUSES, 404, 416)
-        return _Again(error, restart) if again else error
+        return _Again(error, restart, wait) if again and (wait or 0) <= MAX_RETRY_AFTER else error
 
     def _error(self, response: requests.Response, what: str) -> RegistryError:
         """The error of an answer, in Docker's words: those of the registry; closes the response."""
@@ -317,7 +320,8 @@ class Uploader:
                 text or "denied: requested access to the resource is denied",
                 f"log in with an account that may push to {self._registry.reference.familiar_name}: mini login {domain}",
             )
-        return RegistryError(f"{where} answers {status} to {what or 'a request'}: {text or response.reason}")
+        hint = "a proxy in front of the registry limits how large an upload may be" if status == 413 else None
+        return RegistryError(f"{where} answers {status} to {what or 'a request'}: {text or response.reason}", hint)
 
 
 def _finish(response: requests.Response) -> None:
@@ -330,9 +334,13 @@ def _finish(response: requests.Response) -> None:
 
 
 class _Again(Exception):
-    """The attempt failed for `cause`, and another may not. `restart`: what has arrived is of no use."""
+    """The attempt failed for `cause`, and another may not. `restart`: what has arrived is of no use.
 
-    def __init__(self, cause: RegistryError, restart: bool = False) -> None:
+    `wait`: the seconds after which the registry wants to be asked again, if it has named any.
+    """
+
+    def __init__(self, cause: RegistryError, restart: bool = False, wait: float | None = None) -> None:
         super().__init__(str(cause))
         self.cause = cause
         self.restart = restart
+        self.wait = wait

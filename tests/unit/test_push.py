@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -317,6 +318,54 @@ def test_an_answer_that_is_not_a_registrys(bench: Bench) -> None:
     bench.fake.fault("POST ", status(200, {"Content-Type": "text/html"}, b"<html>welcome</html>"))
     with pytest.raises(RegistryError, match="answers 200 to blobs/uploads"):
         bench.to_fake(image)
+
+
+def bearer(bench: Bench, scope: str) -> Any:
+    challenge = f'Bearer realm="{bench.fake.url}/token",service="s",scope="{scope}"'
+    return status(401, {"WWW-Authenticate": challenge}, UNAUTHORIZED.encode())
+
+
+def test_a_token_is_asked_for_that_may_push(bench: Bench) -> None:
+    image = bench.image(TARS[:1])
+    bench.fake.put("/token", b'{"token": "t"}')
+    bench.fake.fault("GET /token", *[_token] * 9)
+    bench.fake.fault("HEAD ", bearer(bench, "repository:dst/app:pull"))
+    bench.fake.fault("POST ", bearer(bench, "repository:dst/app:pull,push"))
+    bench.to_fake(image)
+    bench.check(image)
+    scopes = [unquote(path) for _, path, _ in bench.fake.requests if path.startswith("/token")]
+    assert scopes and all(re.search("scope=repository:dst/app:pull,push(&|$)", s) for s in scopes)
+    assert all("Authorization" in headers for headers in bench.fake.asked("PATCH|PUT"))
+
+
+def _token(handler: Any) -> bool:
+    handler.answer(200, b'{"token": "t%d"}' % len(handler.fake.requests))
+    return True
+
+
+def test_a_token_that_expires_during_an_upload_is_renewed(bench: Bench) -> None:
+    image = bench.image([tar(3_000_000)])
+    bench.fake.fault("GET /token", *[_token] * 9)
+    bench.fake.fault("HEAD ", bearer(bench, "repository:dst/app:pull,push"))
+    bench.fake.fault("PATCH |PUT .*uploads", bearer(bench, "repository:dst/app:pull,push"))
+    bench.fake.fault("PUT .*uploads", bearer(bench, "repository:dst/app:pull,push"))
+    bench.to_fake(image)
+    bench.check(image)
+    assert len({headers["Authorization"] for headers in bench.fake.asked("/v2/") if "Authorization" in headers}) == 3
+
+
+def test_a_mirror_gets_pushes_only_where_it_is_all_there_is(bench: Bench) -> None:
+    image = bench.image(TARS[:1])
+    bench.ctx.environ |= {"MINI_REGISTRY_MIRRORS": f"docker.io={bench.fake.url}", "MINI_REGISTRY_FALLBACK": "no"}
+    bench.push(image, "dst/app:1")
+    bench.check(image)
+    before = len(bench.fake.requests)
+    del bench.ctx.environ["MINI_REGISTRY_FALLBACK"]
+    with FakeRegistry() as mirror:
+        bench.ctx.environ["MINI_REGISTRY_MIRRORS"] = f"{bench.fake.address}={mirror.url}"
+        bench.to_fake(image)
+        assert mirror.requests == []
+    assert len(bench.fake.requests) > before
 
 
 def test_credentials_stay_at_the_registry(bench: Bench) -> None:
