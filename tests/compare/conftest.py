@@ -20,8 +20,9 @@ class Both:
         self.names = names
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engines(images: Images) -> Iterator[Both]:
+    """For these tests alone: what Docker does to the packet filter concerns the others, too."""
     docker = Docker()
     mini = Mini()
     try:
