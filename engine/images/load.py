@@ -9,8 +9,10 @@ archive calls them, it cannot put one in another's place. Whatever goes wrong, n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from threading import Event
 
 from engine.context import Context
 from engine.errors import IntegrityError
@@ -23,6 +25,8 @@ from engine.oci.image import Platform, uncompressed_manifest
 from engine.storage.drivers import Driver, choose
 from engine.storage.images import Image, ImageStore
 from engine.storage.layers import LayerSink, layer_lock, sweep_downloads
+
+LAYERS_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,7 @@ def _load_one(ctx: Context, archive: Archive, found: ArchivedImage, progress: Pr
     diff_ids = [layer.diff_id for layer in found.layers]
     with store.adding():
         try:
-            for layer in found.layers:
-                _store_layer(ctx, driver, archive, layer, progress)
+            _store_layers(found.layers, lambda layer, stop: _store_layer(ctx, driver, archive, layer, progress, stop))
         finally:
             progress.close()
         driver.prepare(diff_ids)
@@ -72,7 +75,32 @@ def _load_one(ctx: Context, archive: Archive, found: ArchivedImage, progress: Pr
     return LoadedImage(image, found.tags, renamed)
 
 
-def _store_layer(ctx: Context, driver: Driver, archive: Archive, layer: ArchivedLayer, progress: Progress) -> None:
+def _store_layers(layers: Sequence[ArchivedLayer], store: Callable[[ArchivedLayer, Event], None]) -> None:
+    """Each layer in a thread, some at a time: hashing, inflating and writing release the interpreter lock.
+
+    At the first failure, and at Ctrl-C, the others are given up; returns when all have removed what they had begun.
+    """
+    stop = Event()
+    with ThreadPoolExecutor(LAYERS_AT_ONCE) as pool:
+        jobs = [pool.submit(store, layer, stop) for layer in layers]
+        try:
+            done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+            for job in jobs:
+                if job in done:
+                    job.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class _GivenUp(Exception):
+    """Another layer failed."""
+
+
+def _store_layer(
+    ctx: Context, driver: Driver, archive: Archive, layer: ArchivedLayer, progress: Progress, stop: Event
+) -> None:
     with layer_lock(ctx.paths, layer.diff_id[7:]):
         if driver.has_layer(layer.diff_id):
             return
@@ -83,14 +111,15 @@ def _store_layer(ctx: Context, driver: Driver, archive: Archive, layer: Archived
                 )
             shown = progress.layer(layer.diff_id[7:19], file.size)
             shown.status("Loading layer")
-            _copy(file, layer, sink, shown)
+            _copy(_Stream(file, shown, stop), layer, sink)
             sink.commit()
 
 
-def _copy(file: ArchiveFile, layer: ArchivedLayer, sink: LayerSink, shown: LayerProgress) -> None:
+def _copy(stream: _Stream, layer: ArchivedLayer, sink: LayerSink) -> None:
     """The file's content, decompressed, into the sink; then the digest of the file itself is compared."""
-    # of a plain tar digest and DiffID are one, which the sink verifies
-    stream = _Stream(file, shown, hashed=layer.digest not in (None, layer.diff_id))
+    if layer.digest not in (None, layer.diff_id):
+        # of a plain tar digest and DiffID are one, which the sink verifies
+        stream.hash = hashlib.sha256()
     for chunk in expanded(stream, f"layer {layer.file!r}"):
         sink.write(chunk)
     while stream.read():
@@ -102,13 +131,16 @@ def _copy(file: ArchiveFile, layer: ArchivedLayer, sink: LayerSink, shown: Layer
 class _Stream:
     """The file's bytes, counted for whoever watches, and hashed where that is asked for."""
 
-    def __init__(self, file: ArchiveFile, shown: LayerProgress, hashed: bool) -> None:
+    def __init__(self, file: ArchiveFile, shown: LayerProgress, stop: Event) -> None:
         self.taken = 0
-        self.hash = hashlib.sha256() if hashed else None
+        self.hash: hashlib._Hash | None = None
         self._file = file
         self._shown = shown
+        self._stop = stop
 
     def read(self, size: int = CHUNK) -> bytes:
+        if self._stop.is_set():
+            raise _GivenUp
         data = self._file.read(size)
         if self.hash:
             self.hash.update(data)

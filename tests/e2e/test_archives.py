@@ -79,6 +79,22 @@ def test_ctrl_c_leaves_nothing_and_what_was_there(mini: Mini, host_image: Image,
     assert (code, (tmp_path / "x.tar").read_bytes() == b"old") in ((130, True), (0, False))
 
 
+def test_ctrl_c_ends_a_load(mini: Mini, fresh_mini: Mini, host_image: Image, tmp_path: Path) -> None:
+    mini.run("save", "-o", f"{tmp_path}/x.tar", host_image.name)
+    downloads = f"{fresh_mini.root}/downloads"
+    loading = fresh_mini.start("load", "-i", f"{tmp_path}/x.tar")
+    while loading.poll() is None and not (os.path.isdir(downloads) and os.listdir(downloads)):
+        pass
+    loading.send_signal(signal.SIGINT)
+    out, err = loading.communicate(timeout=20)
+    assert (loading.returncode, out, err) == (130, "", "")
+    assert os.listdir(downloads) == []
+    assert fresh_mini.run("images", "-q").out == ""
+    # what is whole stays, as after a pull that was cut off, and the next load finds it there
+    fresh_mini.run("load", "-i", f"{tmp_path}/x.tar")
+    assert identity(fresh_mini, host_image.name) == identity(mini, host_image.name)
+
+
 def test_a_full_disk(mini: Mini, host_image: Image, tmp_path: Path) -> None:
     linux.mount("tmpfs", str(tmp_path), "tmpfs", 0, "size=1m")
     try:

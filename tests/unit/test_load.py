@@ -31,6 +31,7 @@ from engine.images import compression
 from engine.images.load import LoadedImage, load
 from engine.paths import Paths
 from engine.storage.images import ImageStore
+from engine.storage.layers import LayerSink
 from tests.support import layers
 from tests.support.archives import LAYER, UPPER, Layout, config_of, digest, docker_files, on, tar
 
@@ -405,6 +406,30 @@ def test_images_before_the_one_that_fails_stay(ctx: Context, loaded: Load) -> No
     with pytest.raises(ArchiveError, match="lacks 'missing'"):
         loaded(files | {"manifest.json": json.dumps(entries).encode()})
     assert [i.id for i in ImageStore(ctx.paths).list_()] == [digest(config_of(LAYER))]
+
+
+def test_a_layer_that_fails_ends_the_others(ctx: Context, loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two layers is wrong, and the first would take for ever: it is given up, and leaves nothing."""
+    big = layers.archive(layers.file("big", bytes(1 << 20)))
+    files = docker_files(big, UPPER)
+    files[f"{digest(UPPER)[7:]}/layer.tar"] = LAYER
+    failed = threading.Event()
+    read, abort = archives.ArchiveFile.read, LayerSink.abort
+
+    def slowly(file: archives.ArchiveFile, size: int = 1) -> bytes:
+        if file.size == len(big):
+            assert failed.wait(20)
+        return read(file, size)
+
+    def aborted(sink: LayerSink) -> None:
+        abort(sink)
+        failed.set()
+
+    monkeypatch.setattr(archives.ArchiveFile, "read", slowly)
+    monkeypatch.setattr(LayerSink, "abort", aborted)
+    with pytest.raises(IntegrityError, match="has DiffID"):
+        loaded(files)
+    assert in_store(ctx) == {}
 
 
 def test_a_path_that_is_not_there(ctx: Context, tmp_path: Path) -> None:
