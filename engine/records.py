@@ -7,7 +7,7 @@
 
 A container exists when its directory has a config.json *and* its name points to it. Creation writes the directory first
 and reserves the name last, removal goes the other way round, so that a SIGKILL at any instant leaves either a whole
-container or rubbish that nobody sees and `collect` removes.
+container or rubbish that nobody sees and `engine.upkeep` removes.
 """
 
 from __future__ import annotations
@@ -236,27 +236,3 @@ def volume_users(paths: Paths, name: str) -> list[str]:
 def using_volumes(paths: Paths, shared: bool) -> files.FileLock:
     """Shared: held from the look-up of a container's volumes until its record names them. Exclusive: by who removes one."""
     return files.FileLock(paths.lock("volumes-in-use"), shared)
-
-
-def collect(paths: Paths) -> list[str]:
-    """Removes what a killed create or rm left: directories that no name points to, names that point to nothing.
-
-    Returns the IDs of the directories removed. A container that is being created is recognised by its age: a
-    directory younger than a minute is left alone.
-    """
-    import time
-
-    owned = set()
-    for name in os.listdir(paths.names) if os.path.isdir(paths.names) else []:
-        holder = name_holder(paths, name)
-        if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
-            owned.add(holder)
-        elif not name.startswith(".") or time.time() - os.stat(paths.name(name)).st_mtime > 60:
-            files.remove_file(paths.name(name))
-    removed = []
-    for entry in os.listdir(paths.containers) if os.path.isdir(paths.containers) else []:
-        directory = paths.container(entry)
-        if entry not in owned and time.time() - os.stat(directory).st_mtime > 60:
-            files.remove_tree(directory)
-            removed.append(entry)
-    return removed

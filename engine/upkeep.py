@@ -221,15 +221,15 @@ def lease_directories(paths: Paths) -> list[str]:
     return [f"{paths.network(name)}/leases" for name in files.names_in(paths.networks)]
 
 
-def stale_cgroups(ctx: Context, alive: set[str]) -> list[str]:
-    """IDs under the cgroup parent that have had no process for a minute. Whoever makes a container fills its own at once."""
+def stale_cgroups(ctx: Context, alive: set[str], settled: float = _SETTLED) -> list[str]:
+    """IDs under the cgroup parent that were made `settled` seconds ago and have no process: who makes a cgroup fills it."""
     layout = cgroups.detect()
     found = set()
     for root in [*layout.v1_roots, *([layout.v2] if layout.v2 else [])]:
         directory = f"{root}/{ctx.cgroup_parent.strip('/')}"
         for name in files.names_in(directory):
             path = f"{directory}/{name}"
-            if is_hex_id(name) and name not in alive and time.time() - os.stat(path).st_mtime > _SETTLED:
+            if is_hex_id(name) and name not in alive and time.time() - os.stat(path).st_mtime > settled:
                 found.add(name)
     return sorted(n for n in found if not lifecycle.cgroup_of(ctx, n).pids())
 

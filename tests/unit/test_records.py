@@ -68,18 +68,6 @@ def test_of_many_who_want_a_name_one_gets_it(tmp_path: Path) -> None:
     assert len(records.list_all(Paths(str(tmp_path)))) == 1
 
 
-def test_collect_removes_rubbish_and_nothing_else(tmp_path: Path) -> None:
-    paths = Paths(str(tmp_path))
-    whole = make(paths, "whole", 1)
-    nameless = make(paths, "nameless", 2)
-    os.unlink(paths.name("nameless"))
-    os.utime(nameless.directory, (0, 0))
-    young = make(paths, "young", 3)
-    os.unlink(paths.name("young"))
-    assert records.collect(paths) == [nameless.id]
-    assert sorted(os.listdir(paths.containers)) == sorted([whole.id, young.id])
-
-
 def test_a_process_is_told_from_one_with_the_same_pid() -> None:
     state = records.new_state()
     records.mark_process(state, "Pid", os.getpid())
