@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from engine import health, restart
 from engine.errors import UsageError
 
 TYPE_CHECKING = False
@@ -48,6 +49,8 @@ def check_limits(options: CreateOptions) -> None:
     count = os.cpu_count() or 1
     if options.cpus is not None and options.cpus != 0 and not 0.01 <= options.cpus <= count:
         raise UsageError(f"Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available")
+    if options.remove and options.restart not in ("no", ""):
+        raise UsageError("Conflicting options: --restart and --rm")
     if options.workdir and not options.workdir.startswith("/"):
         raise UsageError(f"the working directory '{options.workdir}' is invalid, it needs to be an absolute path")
     if options.network not in ("bridge", "default", "host", "none"):
@@ -148,6 +151,8 @@ def container_config(
         "OnBuild": None,
         "Labels": labels(options.labels, image.get("Labels")),
     }
+    if check := health.config(options, image):
+        config["Healthcheck"] = check
     if ports := image.get("ExposedPorts"):
         config["ExposedPorts"] = ports
     if stop_signal := options.stop_signal or image.get("StopSignal"):
@@ -164,7 +169,9 @@ def host_config(options: CreateOptions) -> dict[str, Any]:
         "Binds": list(options.volumes) or None,
         "NetworkMode": "bridge" if options.network == "default" else options.network,
         "AutoRemove": options.remove,
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "RestartPolicy": restart.parse(options.restart),
+        "HealthOnFailure": options.health_on_failure,
+        "Init": options.init,
         "LogConfig": {"Type": "json-file", "Config": {}},
         "CapAdd": list(options.cap_add) or None,
         "CapDrop": list(options.cap_drop) or None,

@@ -16,6 +16,7 @@ from engine.errors import Conflict, MiniError, UsageError
 from engine.lean import signal
 from engine.runtime import attach, logs
 from engine.runtime import monitor as monitors
+from engine.supervision import STOP_TIMEOUT, supervise
 from engine.views import refresh
 
 TYPE_CHECKING = False
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from engine.options import CreateOptions, ExecOptions
     from engine.records import Record
     from engine.storage.images import Image
-
-STOP_TIMEOUT = 10
-
 
 # --- create and start --------------------------------------------------------------------------------------------
 
@@ -192,7 +190,7 @@ def start(
             return None
         size = streams.size() if attached else None
         fd = monitors.fork_monitor(
-            lambda client: lifecycle.supervise(ctx, record, client, stdin, attached, size),
+            lambda client: supervise(ctx, record, client, stdin, attached, size),
             f"{record.directory}/monitor.log",
         )
         wait_started(fd)
@@ -234,10 +232,15 @@ def exec_(
 
 
 def kill(ctx: Context, name: str, signal_name: str = "KILL") -> None:
-    """Sends a signal to the container's PID 1; Conflict where it does not run."""
+    """Sends a signal to the container's PID 1; Conflict where it does not run.
+
+    SIGKILL and the container's stop signal also end its restart policy.
+    """
     number = bundle.signal_number(signal_name)
     record = records.find(ctx.paths, name)
     state = refresh(ctx, record)
+    if state["Running"] and number in (signal.SIGKILL, _stop_signal(record)):
+        _end_policy(record, state)
     if not state["Running"] or not _signal(state, number):
         raise Conflict(f"Cannot kill container: {name}: Container {record.id} is not running")
     if number == signal.SIGKILL:
@@ -250,27 +253,39 @@ def stop(ctx: Context, name: str, timeout: int | None = None, signal_name: str |
     Nothing where it does not run.
     """
     record = records.find(ctx.paths, name)
-    settings = record.config["Config"]
-    number = bundle.signal_number(signal_name or settings.get("StopSignal") or "SIGTERM")
+    number = bundle.signal_number(signal_name) if signal_name else _stop_signal(record)
     if timeout is None:
-        timeout = settings.get("StopTimeout", STOP_TIMEOUT)
+        timeout = record.config["Config"].get("StopTimeout", STOP_TIMEOUT)
     state = refresh(ctx, record)
     if not state["Running"]:
         return
+    _end_policy(record, state)
     _signal(state, number)
     if not _wait_ended(ctx, record, timeout if timeout >= 0 else None):
         _signal(state, signal.SIGKILL)
         _wait_ended(ctx, record, STOP_TIMEOUT)
 
 
-def _signal(state: dict[str, Any], number: int) -> bool:
+def _stop_signal(record: Record) -> int:
+    return bundle.signal_number(record.config["Config"].get("StopSignal") or "SIGTERM")
+
+
+def _end_policy(record: Record, state: dict[str, Any]) -> None:
+    """Before a container is ended on purpose: its monitor does not start it again, nor does the next boot."""
+    files.write_atomic(f"{record.directory}/stopped", b"", sync=False)
+    _signal(state, signal.SIGTERM, "MonitorPid")
+
+
+def _signal(state: dict[str, Any], number: int, key: str = "Pid") -> bool:
     """False where the process is gone; never a process that took its pid over."""
+    if not records.is_alive(state, key):
+        return False
     try:
-        pidfd = os.pidfd_open(state["Pid"])
+        pidfd = os.pidfd_open(state[key])
     except ProcessLookupError:
         return False
     try:
-        if not records.is_alive(state, "Pid"):
+        if not records.is_alive(state, key):
             return False
         signal.pidfd_send_signal(pidfd, number)
         return True
@@ -318,6 +333,7 @@ def remove(ctx: Context, name: str, force: bool = False, volumes: bool = False) 
                     f"You cannot remove a running container {record.id}. "
                     "Stop the container before attempting removal or force remove"
                 )
+            _end_policy(record, state)
             _signal(state, signal.SIGKILL)
         if not _wait_ended(ctx, record, STOP_TIMEOUT):
             _kill_monitor(record)

@@ -10,6 +10,7 @@ import os
 from engine import bundle, config, host, lifecycle, records
 from engine.attach import Session, Streams, check_terminal, wait_started
 from engine.errors import Conflict, UsageError
+from engine.options import ExecOptions
 from engine.runtime import attach
 from engine.runtime.monitor import Monitor, Stdio, fork_monitor
 from engine.runtime.process import exec as execs
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from engine.context import Context
     from engine.oci.runtime import Process
-    from engine.options import ExecOptions
     from engine.records import Record
+    from engine.runtime.process.launch import InitProcess
 
 
 def exec_(ctx: Context, name: str, command: list[str], options: ExecOptions, streams: Streams) -> int | None:
@@ -75,17 +76,36 @@ def _process(
     return bundle.process(settings, limits, who, command, bundle.environment(settings, who.home), size)
 
 
+def spawn_inside(
+    ctx: Context, record: Record, state: dict[str, Any], argv: list[str], stdio: tuple[int, int, int]
+) -> InitProcess:
+    """A process in a running container, ready to start, with the container's own user, environment and limits."""
+    process = _process(ctx, record, state, argv, ExecOptions(), None)
+    return _spawn(ctx, record, state, process, stdio, privileged=False)
+
+
+def _spawn(
+    ctx: Context,
+    record: Record,
+    state: dict[str, Any],
+    process: Process,
+    stdio: tuple[int, int, int] | None,
+    privileged: bool,
+) -> InitProcess:
+    program = None
+    if not privileged:
+        limits = record.config["HostConfig"]
+        program = lifecycle.seccomp_filter(ctx, limits, process["capabilities"]["bounding"])
+    cgroup = lifecycle.cgroup_of(ctx, record.id)
+    return execs.spawn(state["Pid"], process, stdio=stdio, cgroup=cgroup, seccomp=program)
+
+
 def _supervise(
     ctx: Context, record: Record, state: dict[str, Any], process: Process, options: ExecOptions, client: int
 ) -> None:
     """The work of the exec's monitor process. Raises why the command did not start."""
     stdio = Stdio(options.tty, options.interactive)
-    program = None
-    if not options.privileged:
-        limits = record.config["HostConfig"]
-        program = lifecycle.seccomp_filter(ctx, limits, process["capabilities"]["bounding"])
-    cgroup = lifecycle.cgroup_of(ctx, record.id)
-    child = execs.spawn(state["Pid"], process, stdio=stdio.inner, cgroup=cgroup, seccomp=program)
+    child = _spawn(ctx, record, state, process, stdio.inner, options.privileged)
     stdio.close_inner()
     child.start()
     attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": child.pid}))

@@ -1,4 +1,4 @@
-"""One life of a container, from inside its monitor: prepare, launch, watch, clean up.
+"""One life of a container, from inside its monitor: prepare, launch, clean up.
 
     client                          monitor                                     init
       │ fork ────────────────────────▶│
@@ -9,9 +9,9 @@
       │                               │◀───────────────────────────────── ready ─│
       │                               │ start ──────────────────────────────────▶│ execve
       │◀────────────────────── STARTED│
-      │                               │ output, log, clients (runtime/monitor.py)│
+      │                               │ output, log, clients, health checks      │
       │                               │◀────────────────────────────────── exit ─╯
-      │◀───────── EXIT, after clean-up│ (the veth pair goes last)
+      │◀───────── EXIT, after clean-up│ (supervision.py)
 
 Whatever a life takes from the host (mount, cgroup, veth, address) is named after the container's ID, so `release` can give it back
 knowing nothing else: after the exit, after a failed start, and for a monitor that was killed.
@@ -22,11 +22,11 @@ from __future__ import annotations
 import os
 
 from engine import bundle, files, linux, records
-from engine.errors import Conflict, MiniError, NotFound
+from engine.errors import Conflict, NotFound
 from engine.oci import users
-from engine.runtime import attach, logs
+from engine.runtime import logs
 from engine.runtime.cgroups import manager as cgroups
-from engine.runtime.monitor import Monitor, Stdio
+from engine.runtime.monitor import Stdio
 from engine.runtime.process import launch
 
 TYPE_CHECKING = False
@@ -55,13 +55,13 @@ class Life:
         self.record = record
         self.inspect = record.config
         self.host: dict[str, Any] = self.inspect["HostConfig"]
-        self.state = records.new_state() | {"Restarts": 0}
+        self.state = records.new_state()
         self.stdio = Stdio(self.inspect["Config"]["Tty"], self.inspect["Config"]["OpenStdin"])
         self._first = record.load_state()["StartedAt"].startswith("0001")
         self._address: str | None = None
 
     def start(self, size: tuple[int, int] | None) -> launch.InitProcess:
-        """From the config on disk to a program that runs. On failure everything taken is given back by `release`."""
+        """From the config on disk to a program that runs. On failure, what was taken is given back by `release`."""
         config = self.inspect["Config"]
         root = mount_root(self.ctx, self.record)
         try:
@@ -92,6 +92,8 @@ class Life:
             cgroup=cgroup,
             seccomp=seccomp_filter(self.ctx, self.host, spec["process"]["capabilities"]["bounding"]),
             network=self._network,
+            stay=self.host.get("Init", False),
+            leashed=True,
         )
 
     def _fill_volumes(self, root: int) -> None:
@@ -242,52 +244,6 @@ def release_network(ctx: Context, record: Record) -> None:
 
     link.detach(link.veth_name(record.id))
     ipam.release(f"{ctx.paths.network('bridge')}/leases", record.id)
-
-
-def supervise(
-    ctx: Context, record: Record, client: int, stdin: bool, output: bool, size: tuple[int, int] | None
-) -> None:
-    """The work of a container's monitor process; `client` is the socket of whoever started it. Raises why it did not start."""
-    life = Life(ctx, record)
-    records.mark_process(life.state, "MonitorPid", os.getpid())
-    record.save_state(life.state)
-    # before the start, so that whoever hears of it can connect
-    files.make_dirs(ctx.paths.container_run(record.id), 0o700)
-    listener = attach.listen(ctx.paths.container_run(record.id))
-    try:
-        process = life.start(size)
-    except (MiniError, OSError) as e:
-        code, text = (e.exit_code, e.message) if isinstance(e, MiniError) else (None, str(e))
-        record.save_state(records.new_state() | {"ExitCode": code or 128, "Error": text})
-        release(ctx, record)
-        raise
-    attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": process.pid}))
-    log = logs.LogWriter(record.log_path)
-    monitor = Monitor(process, life.stdio, log, listener, life.inspect["Config"]["StdinOnce"])
-    monitor.add_client(client, stdin, output)
-    _watch(ctx, life, process, monitor)
-
-
-def _watch(ctx: Context, life: Life, process: launch.InitProcess, monitor: Monitor) -> None:
-    record, state = life.record, life.state
-    status = monitor.run()
-    process.close()
-    state |= {
-        "Status": "exited",
-        "Pid": 0,
-        "ExitCode": exit_code(status),
-        "FinishedAt": logs.timestamp(),
-        "OOMKilled": cgroup_of(ctx, record.id).oom_kill_count() > 0,
-    }
-    state.pop("Endpoint", None)
-    release_cgroup(ctx, record)
-    files.remove_tree(ctx.paths.container_run(record.id))
-    record.save_state(state)
-    if life.host["AutoRemove"]:
-        delete(ctx, record, volumes=True)
-    monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
-    # last: nobody can reach the container any more, and the client need not wait for the kernel
-    release_network(ctx, record)
 
 
 def delete(ctx: Context, record: Record, volumes: bool) -> None:

@@ -19,7 +19,7 @@ class _Options:
 
 
 class CreateOptions(_Options):
-    """`mini create` and `mini run`. Sizes in bytes, times in seconds, None for what was not given."""
+    """`mini create` and `mini run`. Sizes in bytes, times in seconds (`health_*`: nanoseconds), None for what was not given."""
 
     image: str = ""
     command: Sequence[str] = ()
@@ -65,6 +65,16 @@ class CreateOptions(_Options):
     oom_score_adj: int | None = None
     oom_kill_disable: bool = False
     annotations: Sequence[str] = ()
+    restart: str = "no"
+    init: bool = False
+    health_cmd: str | None = None
+    health_interval: int | None = None
+    health_timeout: int | None = None
+    health_start_period: int | None = None
+    health_start_interval: int | None = None
+    health_retries: int | None = None
+    health_on_failure: str = "none"
+    no_healthcheck: bool = False
     cidfile: str | None = None
     platform: str | None = None
 

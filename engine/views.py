@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def refresh(ctx: Context, record: Record) -> dict[str, Any]:
     """The container's State, true to the kernel: one whose monitor and init are both gone is put right first.
 
-    A monitor killed with SIGKILL leaves its container running without one; that is still "running" here.
+    A container does not outlive its monitor (PR_SET_PDEATHSIG): what is left of both is given back here.
     """
     state = record.load_state()
     if state["Status"] not in records.RUNNING or records.is_alive(state, "Pid"):
@@ -36,9 +36,9 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
     state |= {
         "Status": "exited",
         "Pid": 0,
-        "ExitCode": 255,
+        "ExitCode": 137,
         "FinishedAt": logs.timestamp(),
-        "Error": "the monitor was killed: how the container ended is not known",
+        "Error": "the container's monitor was killed, and the container with it",
     }
     state.pop("Endpoint", None)
     record.save_state(state)
@@ -64,7 +64,7 @@ def list_(ctx: Context) -> list[dict[str, Any]]:
 
 def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
     state = dict(refresh(ctx, record))
-    shown = {k: v for k, v in state.items() if k in records.new_state()}
+    shown = {k: v for k, v in state.items() if k in records.new_state() or k == "Health"}
     directory = record.directory
     return record.config | {
         "State": shown,
@@ -72,7 +72,7 @@ def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",
         "LogPath": record.log_path,
-        "RestartCount": 0,
+        "RestartCount": state.get("RestartCount", 0),
         "NetworkSettings": _network_settings(record.config["HostConfig"]["NetworkMode"], state.get("Endpoint") or {}),
     }
 

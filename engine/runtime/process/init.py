@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from engine import linux
+from engine.lean import signal
 from engine.runtime import devices, inside, mounts, namespaces, rootfs
-from engine.runtime.process import console, finish
+from engine.runtime.process import console, finish, reaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,11 +33,16 @@ def main(
     stdio: tuple[int, int, int] | None,
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
+    stay: bool,
+    leashed: bool,
 ) -> NoReturn:
-    """Becomes the container's program, or reports why not and exits."""
+    """Becomes the container's program, or reports why not and exits. `stay`: remains PID 1 above the program (reaper.py).
+
+    `leashed`: dies with its parent.
+    """
     step = finish.Step()
     try:
-        _run(channel, spec, wanted, rootfs, stdio, cgroup, seccomp, step)
+        _run(channel, spec, wanted, rootfs, stdio, cgroup, seccomp, stay, leashed, step)
     except BaseException as e:
         finish.report(channel, step, e)
 
@@ -49,6 +55,8 @@ def _run(
     stdio: tuple[int, int, int] | None,
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
+    stay: bool,
+    leashed: bool,
     step: Step,
 ) -> NoReturn:
     process = spec["process"]
@@ -124,8 +132,13 @@ def _run(
     program = finish.become_user(process, root, step)
     finish.close_all_but(channel)
     finish.set_limits(process, step)
+    if leashed:
+        # now, since a change of credentials clears it; a parent that is gone already is noticed by await_start
+        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     finish.await_start(channel, step)
     # As late as can be: of mini's own calls a filter must allow capget, capset, prctl and execve only.
     finish.load_filter(seccomp, step)
     finish.drop_capabilities(process, step)
+    if stay:
+        reaper.run(program, process, channel, step)
     finish.execute(program, process, step)

@@ -156,6 +156,8 @@ def create(
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
     network: Callable[[int], None] | None = None,
+    stay: bool = False,
+    leashed: bool = False,
 ) -> InitProcess:
     """Makes the container that `spec` describes, up to the execution of its program.
 
@@ -163,12 +165,15 @@ def create(
     detached mount, which is used up. Without mounts the path itself is the root. `stdio` becomes 0, 1, 2 (None: the
     caller's own); with `process.terminal` the pty is used instead. `cgroup` exists and has its limits: init enters it.
     `seccomp` is (raw BPF, flags). `network(pid)` gives the container its interfaces, while init mounts. All descriptors
-    stay the caller's. Raises RuntimeFault or what `network` raises; no process is left then.
+    stay the caller's. `stay`: init remains PID 1, with the program as its child (reaper.py). `leashed`: the container dies
+    with the calling process (PR_SET_PDEATHSIG). Raises RuntimeFault or what `network` raises; no process is left then.
     """
     wanted = namespaces.of(spec)
 
     def child(theirs: Channel) -> NoReturn:
-        init.main(theirs, spec, wanted, rootfs=rootfs, stdio=stdio, cgroup=cgroup, seccomp=seccomp)
+        init.main(
+            theirs, spec, wanted, rootfs=rootfs, stdio=stdio, cgroup=cgroup, seccomp=seccomp, stay=stay, leashed=leashed
+        )
 
     joined = wanted.open_for_children()
     try:

@@ -1,0 +1,209 @@
+"""A monitor's work, life after life: start the container, carry it, and when it has ended clean up or start it again.
+
+    start ──▶ running ──exit──▶ clean up ──policy──▶ restarting ──delay──▶ start …
+                │ health checks    │
+                ╰ SIGTERM: the policy ends (`stop`, `kill`; the host's shutdown)
+
+The monitor alone writes the container's state while it lives. `stopped` in the container's directory says that a user ended it, for
+`mini system start` (restart.py).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from engine import files, health, records, restart
+from engine.errors import MiniError
+from engine.lean import signal
+from engine.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_network
+from engine.runtime import attach, logs
+from engine.runtime.loop import Loop
+from engine.runtime.monitor import Monitor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from engine.context import Context
+    from engine.records import Record
+    from engine.runtime.process.launch import InitProcess
+
+STOP_TIMEOUT = 10
+
+
+def supervise(
+    ctx: Context, record: Record, client: int, stdin: bool, output: bool, size: tuple[int, int] | None
+) -> None:
+    """The work of a monitor process; `client` is the socket of whoever started it. Raises why it did not start."""
+    # before the start, so that whoever hears of it can connect
+    files.make_dirs(ctx.paths.container_run(record.id), 0o700)
+    files.remove_file(f"{record.directory}/stopped")
+    supervisor = Supervisor(ctx, record)
+    process = supervisor.start(size)
+    attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": process.pid}))
+    supervisor.run(process, client, stdin, output)
+
+
+class Supervisor:
+    """One container, as many lives as its restart policy gives it."""
+
+    def __init__(self, ctx: Context, record: Record) -> None:
+        self.ctx, self.record = ctx, record
+        self.host: dict[str, Any] = record.config["HostConfig"]
+        self.loop = Loop()
+        self.listener = attach.listen(ctx.paths.container_run(record.id))
+        self.stopping = False
+        self._forced = False
+        self._restarts = 0
+        self._delay = 0.0
+        self._checker: health.Checker | None = None
+        self._listen_to_sigterm()
+
+    def _listen_to_sigterm(self) -> None:
+        """poll(2) goes on after a Python signal handler (PEP 475), so the signal comes as a byte, too."""
+        wake, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write)
+        signal.signal(signal.SIGTERM, lambda *_: self._stop())
+        self.loop.watch(wake, select.POLLIN, lambda fd, _: void(os.read(fd, 512)))
+
+    def _stop(self) -> None:
+        self.stopping = True
+
+    # --- one life
+
+    def start(self, size: tuple[int, int] | None) -> InitProcess:
+        """A process that runs, or the reason raised, with the state saying so and nothing of it left."""
+        self.life = life = Life(self.ctx, self.record)
+        life.state["RestartCount"] = self._restarts
+        records.mark_process(life.state, "MonitorPid", os.getpid())
+        self.record.save_state(life.state)
+        try:
+            process = life.start(size)
+        except (MiniError, OSError) as e:
+            code, text = (e.exit_code, e.message) if isinstance(e, MiniError) else (None, str(e))
+            self.record.save_state(records.new_state() | {"ExitCode": code or 128, "Error": text})
+            release(self.ctx, self.record)
+            raise
+        return process
+
+    def run(self, process: InitProcess, client: int, stdin: bool, output: bool) -> None:
+        """Until the last life is over and cleaned up."""
+        first: tuple[int, bool, bool] | None = (client, stdin, output)
+        while True:
+            began = time.monotonic()
+            state = self._carry(process, first)
+            first = None
+            if not self._again(state["ExitCode"]):
+                return self._end(state)
+            self._between(state, time.monotonic() - began)
+            if self.stopping:
+                return self._end(state)
+            try:
+                process = self.start(None)
+            except (MiniError, OSError):
+                # its state says why
+                return
+
+    def _carry(self, process: InitProcess, client: tuple[int, bool, bool] | None) -> dict[str, Any]:
+        """Watches one life to its end; the state then, not yet saved."""
+        log = logs.LogWriter(self.record.log_path)
+        stdin_once = self.life.inspect["Config"]["StdinOnce"]
+        self.monitor = Monitor(process, self.life.stdio, log, self.listener, stdin_once, self.loop)
+        if client:
+            self.monitor.add_client(*client)
+        self._check_health(process)
+        status = self.monitor.run()
+        if self._checker:
+            self._checker.close()
+        process.close()
+        state = self.life.state
+        state.pop("Endpoint", None)
+        return state | {
+            "Pid": 0,
+            "ExitCode": exit_code(status),
+            "FinishedAt": logs.timestamp(),
+            "OOMKilled": cgroup_of(self.ctx, self.record.id).oom_kill_count() > 0,
+        }
+
+    def _again(self, code: int) -> bool:
+        forced, self._forced = self._forced, False
+        return not self.stopping and (forced or restart.again(self.host["RestartPolicy"], code, self._restarts))
+
+    def _between(self, state: dict[str, Any], lived: float) -> None:
+        """Clients are told of the exit; then the delay, which SIGTERM ends. The address is kept for the next life."""
+        release_cgroup(self.ctx, self.record)
+        self._restarts += 1
+        self.record.save_state(state | {"Status": "restarting", "RestartCount": self._restarts})
+        self.monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
+        self._delay = restart.next_delay(self._delay, lived)
+        due = False
+
+        def ring() -> None:
+            nonlocal due
+            due = True
+
+        self.loop.at(time.monotonic() + self._delay, ring)
+        while not due and not self.stopping:
+            self.loop.step()
+        self.loop.cancel(ring)
+
+    def _end(self, state: dict[str, Any]) -> None:
+        record = self.record
+        release_cgroup(self.ctx, record)
+        self.listener.close()
+        files.remove_tree(self.ctx.paths.container_run(record.id))
+        record.save_state(state | {"Status": "exited"})
+        if self.host["AutoRemove"]:
+            delete(self.ctx, record, volumes=True)
+        self.monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
+        # last: nobody can reach the container any more, and the client need not wait for the kernel
+        release_network(self.ctx, record)
+
+    # --- health
+
+    def _check_health(self, process: InitProcess) -> None:
+        check = self.life.inspect["Config"].get("Healthcheck")
+        self._checker = None
+        if not health.command(check):
+            return
+        from engine import execution
+
+        def spawn(argv: list[str], stdio: tuple[int, int, int]) -> InitProcess:
+            return execution.spawn_inside(self.ctx, self.record, self.life.state, argv, stdio)
+
+        def changed(found: dict[str, Any]) -> None:
+            before = (self.life.state.get("Health") or {}).get("Status")
+            self.life.state["Health"] = dict(found)
+            self.record.save_state(self.life.state)
+            if found["Status"] == "unhealthy" != before:
+                self._unhealthy(process)
+
+        self._checker = health.Checker(check, self.loop, spawn, changed)
+        self.life.state["Health"] = dict(self._checker.health)
+        self.record.save_state(self.life.state)
+
+    def _unhealthy(self, process: InitProcess) -> None:
+        """`--health-on-failure`: kill leaves the rest to the policy, restart starts it again, stop does not."""
+        action = self.host.get("HealthOnFailure", "none")
+        if action == "kill":
+            process.kill(signal.SIGKILL)
+        elif action in ("restart", "stop"):
+            self._forced = action == "restart"
+            self.stopping = action == "stop"
+            from engine.bundle import signal_number
+
+            config = self.life.inspect["Config"]
+            process.kill(signal_number(config.get("StopSignal") or "SIGTERM"))
+            timeout = config.get("StopTimeout", STOP_TIMEOUT)
+
+            def kill() -> None:
+                if process.pidfd >= 0:
+                    process.kill(signal.SIGKILL)
+
+            self.loop.at(time.monotonic() + timeout, kill)
+
+
+def void(_: object) -> None:
+    """For a callback whose function returns something."""
