@@ -11,7 +11,9 @@ import pytest
 import requests
 
 from tests.compare.conftest import Both
+from tests.support.pki import Authority
 from tests.support.push import digest_of
+from tests.support.registry import FakeRegistry
 from tests.support.runner import Result
 from tests.support.serve import Serving
 
@@ -148,3 +150,20 @@ def test_tag(both: Both, serving: Serving) -> None:
             assert engine.run("tag", source, "--", bad, check=False).code != 0
     for engine in (both.docker, both.mini):
         assert identity(engine, f"{serving.address}/no-tag:latest") == identity(engine, short)
+
+
+@pytest.mark.requires("program:openssl")
+def test_manifest_inspect(both: Both, tmp_path: Path) -> None:
+    """Over https, since docker speaks nothing else here. The same text of an image's manifest, the same JSON of an index."""
+    authority = Authority(tmp_path)
+    with FakeRegistry(tls=authority.context()) as fake:
+        pushed = fake.image("app", "1", [b""], "linux/arm64/v8")
+        entry = {k: pushed[k] for k in ("mediaType", "digest", "size")}
+        fake.index("app", "multi", [entry | {"platform": {"os": "linux", "architecture": "arm64", "variant": "v8"}}])
+        environ = {"SSL_CERT_FILE": authority.ca, "MINI_REGISTRY_MIRRORS": f"{fake.address}={fake.url}"}
+        for name in ("app:1", "app:multi"):
+            for options in ([], ["-v"]):
+                docker = both.docker.run("manifest", "inspect", "--insecure", *options, f"{fake.address}/{name}")
+                mini = both.mini.run("manifest", "inspect", *options, f"{fake.address}/{name}", env=environ)
+                assert mini.json() == docker.json()
+                assert name == "app:multi" or mini.stdout == docker.stdout
