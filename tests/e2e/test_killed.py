@@ -12,7 +12,7 @@ from tests.support.runner import Mini
 
 pytestmark = [pytest.mark.requires("linux", "root", "netns"), pytest.mark.timeout(300)]
 
-POINTS = 24
+POINTS = 8
 
 
 def settle(mini: Mini) -> None:

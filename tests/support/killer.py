@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -75,7 +75,6 @@ class Killer:
 
 
 def points(total: int, wanted: int) -> list[int]:
-    """`wanted` of the steps 1 to `total`, evenly; all of them where there are no more."""
-    if total <= wanted:
-        return list(range(1, total + 1))
-    return sorted({1 + round(n * (total - 1) / (wanted - 1)) for n in range(wanted)})
+    """`wanted` of the steps 1 to `total`, evenly, from a chance beginning: with many runs, all of them."""
+    stride = max(1, total // wanted)
+    return list(range(random.randint(1, stride), total + 1, stride))
