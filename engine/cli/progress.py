@@ -24,7 +24,7 @@ _MOVING = ("Downloading", "Pushing", "Loading layer")
 
 
 def choose_progress(quiet: bool, stream: TextIO, with_status: bool = True) -> Progress:
-    """Bars on a terminal, lines elsewhere, nothing with `-q`. The caller prints the last line: the canonical reference, or the digest.
+    """Bars on a terminal, lines elsewhere, nothing with `-q`. The last line (canonical reference or digest) is the caller's.
 
     Not `with_status`: the caller says what became of several pulls together.
     """

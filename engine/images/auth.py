@@ -188,7 +188,11 @@ class Authorizer:
 
     def _check_realm(self, realm: str) -> None:
         """Refuses a realm that is not https, except for an http registry: there, loopback or its own host will do."""
-        parts, base = urlsplit(realm), urlsplit(self._base)
+        base = urlsplit(self._base)
+        try:
+            parts = urlsplit(realm)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme == "https" and parts.hostname:
             return
         near = is_loopback(parts.hostname or "") or parts.hostname == base.hostname

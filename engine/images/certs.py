@@ -171,12 +171,13 @@ class _Reader:
 
     def _root(self, url: str, override: bool) -> str:
         text = url if "://" in url else f"https://{url}"
-        parts = urlsplit(text)
         try:
+            parts = urlsplit(text)
             usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            usable = usable and not parts.query and "@" not in parts.netloc
         except ValueError:
             usable = False
-        if not usable or parts.query or "@" in parts.netloc:
+        if not usable:
             raise self._error(f"{url!r} is not an address: http[s]://HOST[:PORT][/PATH]")
         path = parts.path.rstrip("/")
         if not override and not path.endswith("/v2"):

@@ -67,8 +67,12 @@ def _mirrors(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     found = []
     for entry in environ.get("MINI_REGISTRY_MIRRORS", "").replace(",", " ").split():
         domain, _, base = entry.partition("=")
-        parts = urlsplit(base)
-        usable = parts.scheme in ("http", "https") and parts.hostname and not parts.query and "@" not in parts.netloc
+        try:
+            parts = urlsplit(base)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            usable = usable and not parts.query and "@" not in parts.netloc
+        except ValueError:
+            usable = False
         if not domain or not usable:
             raise UsageError(
                 f"MINI_REGISTRY_MIRRORS: {entry!r} is not DOMAIN=http[s]://HOST[:PORT]",

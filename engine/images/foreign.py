@@ -31,7 +31,7 @@ def open_layer(
     if not layer.media_type.startswith(_TYPES):
         return None
     for url in layer.urls[:_MAX_URLS]:
-        scheme = urlsplit(url).scheme
+        scheme = url.partition(":")[0].lower()
         if scheme != "https" and not (scheme == "http" and urlsplit(registry).scheme == "http"):
             continue
         try:

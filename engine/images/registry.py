@@ -28,7 +28,7 @@ from engine.images.auth import Authorizer
 from engine.images.credentials import CredentialStore
 from engine.images.endpoints import Endpoint, endpoints
 from engine.images.reference import DEFAULT_DOMAIN, Reference, is_tag
-from engine.images.transport import Access, Transient, Transport, origin, read_body
+from engine.images.transport import Access, Transient, Transport, next_page, origin, read_body
 from engine.oci.digest import is_digest
 from engine.oci.image import INDEX_TYPES, MANIFEST_TYPES, Descriptor, load_json
 
@@ -116,8 +116,7 @@ class Registry:
             found += tags
             if len(found) > _MAX_TAGS:
                 raise RegistryError(f"{self.reference.familiar_name} has more than {_MAX_TAGS} tags")
-            link = headers.get("Link", "")
-            query = urlsplit(link.partition("<")[2].partition(">")[0]).query if 'rel="next"' in link else ""
+            query = next_page(headers.get("Link", ""))
             path = f"tags/list?{query}" if query else path
         return list(dict.fromkeys(found))
 

@@ -20,7 +20,7 @@ from engine.images.credentials import CredentialStore
 from engine.images.endpoints import Endpoint, endpoints
 from engine.images.reference import DEFAULT_DOMAIN
 from engine.images.registry import read_error
-from engine.images.transport import Access, Transport, origin, read_body
+from engine.images.transport import Access, Transport, next_page, origin, read_body
 from engine.oci.image import load_json
 
 HUB_SEARCH = "https://index.docker.io/v1/search"
@@ -89,7 +89,7 @@ class _Searched:
             answer, link = self._ask(f"{self._root}/_catalog?{query}")
             page = answer.get("repositories")
             names += [n for n in page if isinstance(n, str)] if isinstance(page, list) else []
-            query = urlsplit(link.partition("<")[2].partition(">")[0]).query if 'rel="next"' in link else ""
+            query = next_page(link)
             if not query:
                 break
         return names

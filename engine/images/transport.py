@@ -36,6 +36,7 @@ from engine.errors import RegistryError, RegistryUnreachable, UsageError
 from engine.images import certs
 from engine.images.certs import Tls
 from engine.images.proxies import proxy_for
+from engine.images.workers import Interrupted
 
 CONNECT_TIMEOUT = 15.0
 READ_TIMEOUT = 60.0
@@ -53,10 +54,6 @@ READ_ERRORS = (urllib3.exceptions.HTTPError, requests.RequestException, OSError)
 
 # A request's body: a form, bytes, or pieces, which can be sent once.
 Body = Mapping[str, str] | bytes | Iterable[bytes] | None
-
-
-class Interrupted(Exception):
-    """The pull is being given up (Ctrl-C, or another layer failed): the thread that sees this cleans up and ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +185,7 @@ class Transport:
             if response.status_code not in REDIRECTS or not target or method not in ("GET", "HEAD"):
                 return response
             response.close()
-            target = _absolute(url, target)
+            target = absolute(url, target)
             check_downgrade(url, target)
             if origin(target) != origin(url):
                 authorization, access = None, access.abroad()
@@ -345,8 +342,8 @@ def _tls_error(where: str, cause: Exception) -> RegistryUnreachable:
 
 def origin(url: str) -> str:
     """`scheme://host:port`, normalised: two addresses may share credentials only where this is equal."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
     except ValueError as e:
         raise RegistryError(f"not a usable address: {url}") from e
@@ -354,9 +351,12 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _absolute(url: str, location: str) -> str:
+def absolute(url: str, location: str) -> str:
+    """Where a Location header of an answer from `url` leads. Raises RegistryError."""
     try:
-        return urljoin(url, location)
+        target = urljoin(url, location)
+        urlsplit(target)
+        return target
     except ValueError as e:
         raise RegistryError(f"{origin(url)} redirects to an address that cannot be read") from e
 
@@ -366,6 +366,12 @@ def check_downgrade(source: str, target: str) -> None:
     scheme = urlsplit(target).scheme
     if scheme not in ("https", "http") or (scheme == "http" and urlsplit(source).scheme == "https"):
         raise RegistryError(f"{origin(source)} redirects to {scheme or 'nothing'}, which is refused")
+
+
+def next_page(link: str) -> str:
+    """The query that leads to the next page of a list, by a Link header (RFC 8288); "" where there is none."""
+    target = link.partition("<")[2].partition(">")[0]
+    return target.partition("?")[2].partition("#")[0] if 'rel="next"' in link else ""
 
 
 def _certificates(environ: Mapping[str, str]) -> str | None:
@@ -383,11 +389,11 @@ def retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which is a number or a date (RFC 9110 10.2.3); None where it tells nothing."""
     if not value:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import requests
 
@@ -25,6 +25,7 @@ from engine.images.transport import (
     Access,
     Interrupted,
     Transient,
+    absolute,
     check_downgrade,
     origin,
     retry_after,
@@ -293,7 +294,7 @@ class Uploader:
 
     def _place(self, response: requests.Response) -> str:
         """Where the upload goes on. A registry behind a proxy may not know that it is reached by https."""
-        place = urljoin(response.url, response.headers.get("Location", ""))
+        place = absolute(response.url, response.headers.get("Location", ""))
         here, there = urlsplit(self._top), urlsplit(place)
         if here.netloc == there.netloc and here.scheme == "https":
             place = urlunsplit(there._replace(scheme="https"))
