@@ -119,6 +119,22 @@ def test_images_go_by_creation_and_by_last_use(fresh_mini: Mini, images: Images)
     fresh_mini.assert_nothing_left(images_too=True)
 
 
+def test_pulls_and_prunes_at_once(fresh_mini: Mini, images: Images) -> None:
+    """Each pull has the whole image or says why not; what is there in the end is whole, and a pull of it works."""
+    names = [image.name for image in images.all()] + [images.index_name]
+    for _ in range(3):
+        pulls = [fresh_mini.start("pull", "-q", name) for name in names]
+        while any(pull.poll() is None for pull in pulls):
+            fresh_mini.run("system", "prune", "-af")
+        for pull in pulls:
+            _, err = pull.communicate()
+            assert pull.returncode == 0 or "was removed while its image was pulled" in err, err
+        assert fresh_mini.run("fsck").lines[-1].endswith("all is as it must be")
+    fresh_mini.run("run", "--rm", names[0], "true")
+    fresh_mini.run("system", "prune", "-af")
+    fresh_mini.assert_nothing_left(images_too=True)
+
+
 @pytest.mark.parametrize("driver", [pytest.param("erofs", marks=pytest.mark.requires("erofs")), "directory"])
 def test_df_is_true_to_du(images: Images, host_image: Image, driver: str) -> None:
     mini = Mini({**images.environ, "MINI_STORAGE_DRIVER": driver})

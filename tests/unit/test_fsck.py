@@ -14,6 +14,7 @@ import pytest
 from engine import upkeep
 from engine.context import Context
 from engine.paths import Paths
+from engine.storage import orphans
 from engine.storage.drivers import ErofsDriver
 from engine.storage.images import Image, ImageStore
 from engine.storage.layers import layer_lock
@@ -303,6 +304,33 @@ def test_a_pull_that_begins_during_the_check_keeps_its_layer(store: Store, monke
     report = store.fsck(repair=True)
     assert list(report.done.values()) == ["left alone: an image is being pulled or loaded"]
     assert os.path.exists(store.paths.layer(stray))
+
+
+def test_what_a_pull_collects(store: Store) -> None:
+    """What killed ones left more than a day ago, unless another is adding layers; never what an image has."""
+    strays = [store.paths.layer(store.layer(name)) for name in ("old", "young")]
+    index = index_of(store, "one")
+    for path in (strays[0], index, layer_of(store, "one", 1), config_of(store, "one")):
+        os.utime(path, (0, 0))
+    with another_process(lambda: store.images.adding().__enter__()):
+        orphans.collect(store.images)
+        assert all(map(os.path.exists, strays))
+    orphans.collect(store.images)
+    assert [os.path.exists(path) for path in strays] == [False, True]
+    assert [str(f) for f in store.fsck(repair=True).findings if f.kind != "rubbish"] == []
+    assert store.fsck().findings == []
+
+
+def test_with_a_record_that_is_damaged_nothing_is_an_orphan(store: Store) -> None:
+    """Nobody knows what it needed: neither a pull nor a repair takes what may be its layers."""
+    kept = layer_of(store, "one", 1)
+    os.utime(kept, (0, 0))
+    for path in (config_of(store, "one"), record_of(store, "one")):
+        os.truncate(path, 5)
+    orphans.collect(store.images)
+    upkeep.sweep(store.context)
+    store.fsck(repair=True)
+    assert os.path.exists(kept)
 
 
 def test_beside_pulls_and_removals_nothing_is_ever_damaged(store: Store) -> None:
