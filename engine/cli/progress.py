@@ -8,12 +8,13 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from engine.cli.formats import size as human_size
 from engine.images.progress import LayerProgress, Progress, PushProgress, Silent, SilentPush
 from engine.images.reference import Reference
 
 # By the terminal's width, so that a line is never cut in the middle of a number: (from columns, format).
 _BARS = (
-    (90, "{desc:<25} [{bar}] {n_fmt:>6}B/{total_fmt}B {rate_fmt:>9} {remaining:>5}"),
+    (76, "{desc:<25} [{bar}] {n_fmt:>6}B/{total_fmt}B {rate_fmt:>9} {remaining:>5}"),
     (64, "{desc:<25} [{bar}] {n_fmt:>6}B/{total_fmt}B"),
     (0, "{desc:<25} {percentage:3.0f}%"),
 )
@@ -86,6 +87,8 @@ class Bars(Lines):
     def __init__(self, stream: TextIO, with_status: bool = True) -> None:
         super().__init__(stream, with_status)
         self._layers: list[_LayerBar] = []
+        self._fetched: list[int] = []
+        self._shared: list[int] = []
 
     def layer(self, short_id: str, total: int) -> LayerProgress:
         bar = _LayerBar(self._stream, short_id, total, len(self._layers))
@@ -95,13 +98,25 @@ class Bars(Lines):
     def close(self) -> None:
         for layer in self._layers:
             layer.close()
+            (self._shared if layer.text == "Already exists" else self._fetched).append(layer.total)
         self._layers.clear()
+
+    def finish(self, digest: str, status: str) -> None:
+        """Docker's lines, after one that tells what there was to fetch, by the layers' sizes as they are sent."""
+        if self._shared:
+            fetched = f"{len(self._fetched)} downloaded ({human_size(sum(self._fetched))}), " if self._fetched else ""
+            self.line(
+                f"Layers: {fetched}{len(self._shared)} shared with other images ({human_size(sum(self._shared))})"
+            )
+        super().finish(digest, status)
 
 
 class _LayerBar:
     def __init__(self, stream: TextIO, short_id: str, total: int, position: int) -> None:
         self._stream = stream
         self._short_id = short_id
+        self.total = total
+        self.text = ""
         self._bar = tqdm(
             total=total,
             desc=f"{short_id}: Waiting",
@@ -118,6 +133,7 @@ class _LayerBar:
         self._bar.update(count)
 
     def status(self, text: str) -> None:
+        self.text = text
         self._bar.bar_format = self._format() if text in _MOVING else "{desc}"
         self._bar.set_description_str(f"{self._short_id}: {text}")
 

@@ -406,14 +406,16 @@ def test_lines_where_there_is_no_terminal(bench: Bench) -> None:
     assert quiet.getvalue() == ""
 
 
-def test_bars_where_there_is_one() -> None:
-    """Drawn on a real pty, read back as a terminal of 70 columns would get it."""
+@pytest.mark.parametrize("columns", [70, 80])
+def test_bars_where_there_is_one(columns: int) -> None:
+    """Drawn on a real pty, read back as a terminal of that many columns would get it."""
     controller, terminal = os.openpty()
-    termios.tcsetwinsize(terminal, (24, 70))
+    termios.tcsetwinsize(terminal, (24, columns))
     with open(terminal, "w") as stream:
         progress = choose_progress(False, stream)
         progress.start(Reference.parse("alpine:3"))
-        layers = [progress.layer(f"{n}" * 12, 5_000_000) for n in range(2)]
+        layers = [progress.layer(f"{n}" * 12, 5_000_000) for n in range(3)]
+        layers.pop().status("Already exists")
         for layer in layers:
             layer.status("Downloading")
         for _ in range(20):
@@ -428,7 +430,9 @@ def test_bars_where_there_is_one() -> None:
             drawn += os.read(controller, 1 << 16).decode()
     os.close(controller)
     assert drawn.startswith("3: Pulling from library/alpine\r\n")
-    assert re.search(r"0{12}: Downloading +\[=+>? *\] +\d\.\d+MB/5\.00MB", drawn)
+    bar = r"0{12}: Downloading +\[=+>? *\] +\d\.\d+MB/5\.00MB"
+    assert re.search(bar + (r" +\d+\.?\d*[kM]B/s +\d\d:\d\d" if columns == 80 else ""), drawn)
     assert drawn.index("000000000000: Pull complete") < drawn.rindex("111111111111: Pull complete")
-    assert drawn.endswith("Digest: sha256:x\r\nStatus: Downloaded\r\n")
-    assert all(len(line) <= 70 for line in re.split(r"[\r\n]|\x1b\[A", drawn))
+    told = "Layers: 2 downloaded (10MB), 1 shared with other images (5MB)\r\n"
+    assert drawn.endswith(f"{told}Digest: sha256:x\r\nStatus: Downloaded\r\n")
+    assert all(len(line) <= columns for line in re.split(r"[\r\n]|\x1b\[A", drawn))
