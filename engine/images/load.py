@@ -9,8 +9,7 @@ archive calls them, it cannot put one in another's place. Whatever goes wrong, n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -21,6 +20,7 @@ from engine.images.archived import ArchivedImage, ArchivedLayer, archived_images
 from engine.images.compression import CHUNK
 from engine.images.progress import LayerProgress, Progress, Silent
 from engine.images.reference import Reference
+from engine.images.workers import Interrupted, side_by_side
 from engine.oci.image import Platform, uncompressed_manifest
 from engine.storage.drivers import Driver, choose
 from engine.storage.images import Image, ImageStore
@@ -60,7 +60,7 @@ def _load_one(ctx: Context, archive: Archive, found: ArchivedImage, progress: Pr
     diff_ids = [layer.diff_id for layer in found.layers]
     with store.adding():
         try:
-            _store_layers(found.layers, lambda layer, stop: _store_layer(ctx, driver, archive, layer, progress, stop))
+            _store_layers(ctx, driver, archive, found.layers, progress)
         finally:
             progress.close()
         driver.prepare(diff_ids)
@@ -75,27 +75,26 @@ def _load_one(ctx: Context, archive: Archive, found: ArchivedImage, progress: Pr
     return LoadedImage(image, found.tags, renamed)
 
 
-def _store_layers(layers: Sequence[ArchivedLayer], store: Callable[[ArchivedLayer, Event], None]) -> None:
-    """Each layer in a thread, some at a time: hashing, inflating and writing release the interpreter lock.
+class _Loading:
+    """What the threads that store an archive's layers look at."""
 
-    At the first failure, and at Ctrl-C, the others are given up; returns when all have removed what they had begun.
-    """
-    stop = Event()
-    with ThreadPoolExecutor(LAYERS_AT_ONCE) as pool:
-        jobs = [pool.submit(store, layer, stop) for layer in layers]
-        try:
-            done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-            for job in jobs:
-                if job in done:
-                    job.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+    def __init__(self) -> None:
+        self.stop = Event()
+
+    def interrupt(self) -> None:
+        self.stop.set()
 
 
-class _GivenUp(Exception):
-    """Another layer failed."""
+def _store_layers(
+    ctx: Context, driver: Driver, archive: Archive, layers: Sequence[ArchivedLayer], progress: Progress
+) -> None:
+    """Side by side, since hashing, inflating and writing release the interpreter lock. Returns when no thread writes."""
+    loading = _Loading()
+
+    def store(layer: ArchivedLayer) -> None:
+        _store_layer(ctx, driver, archive, layer, progress, loading.stop)
+
+    side_by_side(store, layers, LAYERS_AT_ONCE, loading, patience=None)
 
 
 def _store_layer(
@@ -140,7 +139,7 @@ class _Stream:
 
     def read(self, size: int = CHUNK) -> bytes:
         if self._stop.is_set():
-            raise _GivenUp
+            raise Interrupted
         data = self._file.read(size)
         if self.hash:
             self.hash.update(data)

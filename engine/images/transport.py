@@ -36,7 +36,7 @@ from engine.errors import RegistryError, RegistryUnreachable, UsageError
 from engine.images import certs
 from engine.images.certs import Tls
 from engine.images.proxies import proxy_for
-from engine.images.workers import Interrupted
+from engine.images.workers import Interrupted as Interrupted
 
 CONNECT_TIMEOUT = 15.0
 READ_TIMEOUT = 60.0

@@ -28,10 +28,10 @@ from engine.errors import (
 )
 from engine.images import archive as archives
 from engine.images import compression
+from engine.images import load as loads
 from engine.images.load import LoadedImage, load
 from engine.paths import Paths
 from engine.storage.images import ImageStore
-from engine.storage.layers import LayerSink
 from tests.support import layers
 from tests.support.archives import LAYER, UPPER, Layout, config_of, digest, docker_files, on, tar
 
@@ -413,20 +413,20 @@ def test_a_layer_that_fails_ends_the_others(ctx: Context, loaded: Load, monkeypa
     big = layers.archive(layers.file("big", bytes(1 << 20)))
     files = docker_files(big, UPPER)
     files[f"{digest(UPPER)[7:]}/layer.tar"] = LAYER
-    failed = threading.Event()
-    read, abort = archives.ArchiveFile.read, LayerSink.abort
+    given_up = threading.Event()
+    read = archives.ArchiveFile.read
 
     def slowly(file: archives.ArchiveFile, size: int = 1) -> bytes:
         if file.size == len(big):
-            assert failed.wait(20)
+            assert given_up.wait(20)
         return read(file, size)
 
-    def aborted(sink: LayerSink) -> None:
-        abort(sink)
-        failed.set()
+    def interrupt(loading: loads._Loading) -> None:
+        loading.stop.set()
+        given_up.set()
 
     monkeypatch.setattr(archives.ArchiveFile, "read", slowly)
-    monkeypatch.setattr(LayerSink, "abort", aborted)
+    monkeypatch.setattr(loads._Loading, "interrupt", interrupt)
     with pytest.raises(IntegrityError, match="has DiffID"):
         loaded(files)
     assert in_store(ctx) == {}
