@@ -67,6 +67,11 @@ def command(check: Mapping[str, Any] | None) -> list[str]:
     return words if kind == "CMD" else []
 
 
+def unknown() -> dict[str, Any]:
+    """Docker's Health object before the first probe."""
+    return {"Status": "starting", "FailingStreak": 0, "Log": []}
+
+
 class Checker:
     """Probes one container's life. `spawn(argv, stdio)` starts a process in it; `changed` is called after every result."""
 
@@ -83,7 +88,7 @@ class Checker:
         self._started = time.monotonic()
         self._probe: InitProcess | None = None
         self._output, self._said, self._begin = -1, b"", ""
-        self.health: dict[str, Any] = {"Status": "starting", "FailingStreak": 0, "Log": []}
+        self.health = unknown()
         self._schedule()
 
     def _schedule(self) -> None:

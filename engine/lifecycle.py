@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 
-from engine import bundle, files, linux, records
+from engine import bundle, events, files, health, linux, records
 from engine.errors import Conflict, NotFound
 from engine.oci import users
 from engine.runtime import logs
@@ -56,6 +56,9 @@ class Life:
         self.inspect = record.config
         self.host: dict[str, Any] = self.inspect["HostConfig"]
         self.state = records.new_state()
+        if health.command(self.inspect["Config"].get("Healthcheck")):
+            # from the first moment, so that nobody takes a container for one without a check
+            self.state["Health"] = health.unknown()
         self.stdio = Stdio(self.inspect["Config"]["Tty"], self.inspect["Config"]["OpenStdin"])
         self._first = record.load_state()["StartedAt"].startswith("0001")
         self._address: str | None = None
@@ -233,6 +236,7 @@ def release_cgroup(ctx: Context, record: Record) -> None:
     if cgroup.exists():
         cgroup.kill()
         cgroup.delete()
+    files.remove_file(record.paused_mark)
 
 
 def release_network(ctx: Context, record: Record) -> None:
@@ -252,7 +256,10 @@ def delete(ctx: Context, record: Record, volumes: bool) -> None:
 
     ImageStore(ctx.paths).touch(record.config["Image"])
     anonymous = [m["Name"] for m in record.config["Mounts"] if m["Type"] == "volume" and m.get("Anonymous")]
+    existed = os.path.exists(f"{record.directory}/config.json")
     records.remove(record)
+    if existed:
+        events.container(record, "destroy")
     for name in anonymous if volumes else ():
         try:
             remove_volume(ctx, name)

@@ -160,6 +160,13 @@ def duration(text: str) -> float:
         raise UsageError(f'invalid duration "{text}"', "for instance 10s, 42m or 1h30m") from None
 
 
+def nanoseconds(text: str) -> int:
+    try:
+        return round(duration(text) * 1e9)
+    except UsageError:
+        raise _Invalid(f'time: invalid duration "{text}"') from None
+
+
 def mapping(pairs: list[str]) -> dict[str, str]:
     """Labels: `key=value`, or `key` for an empty value."""
     return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
@@ -188,6 +195,7 @@ _BY_KIND: dict[str, Callable[[str], Any]] = {
     "decimal": decimal,
     "ulimit": ulimit,
     "filter": filter_,
+    "duration": nanoseconds,
 }
 _BY_OPTION: dict[tuple[str, str], Callable[[str], Any]] = {
     ("memory_swap", "bytes"): swap,

@@ -20,8 +20,16 @@ DETACHED = 0
 
 
 def main(
-    context: Context, attach: list[str], detach: bool, detach_keys: str | None, sig_proxy: bool, **asked: Any
+    context: Context,
+    attach: list[str],
+    detach: bool,
+    detach_keys: str | None,
+    sig_proxy: bool,
+    wait: bool,
+    **asked: Any,
 ) -> int:
+    if wait and not detach:
+        raise UsageError("conflicting options: --wait needs --detach")
     if attach and detach:
         raise UsageError("conflicting options: cannot specify both --attach and --detach")
     keys = parse_detach_keys(detach_keys) if detach_keys is not None else DETACH_KEYS
@@ -30,6 +38,10 @@ def main(
     if attach:
         options.interactive = options.interactive and "stdin" in attach
     container_id, code = containers.run(context, options, _streams(attach), sig_proxy=sig_proxy, detach_keys=keys)
+    if wait:
+        from engine.boot import wait_ready
+
+        wait_ready(context, container_id)
     if detach:
         print(container_id)
     return DETACHED if code is None else code

@@ -40,7 +40,36 @@ def container_options(
         Strings, option("--env-file", kind="list", help="Read in a file of environment variables")
     ] = None,
     group_add: Annotated[Strings, option("--group-add", kind="list", help="Add additional groups to join")] = None,
+    health_cmd: Annotated[String, option("--health-cmd", help="Command to run to check health")] = None,
+    health_interval: Annotated[
+        String, option("--health-interval", kind="duration", help="Time between running the check (default 30s)")
+    ] = None,
+    health_on_failure: Annotated[
+        str,
+        option("--health-on-failure", help='What to do when unhealthy ("none", "kill", "restart", "stop")'),
+    ] = "none",
+    health_retries: Annotated[
+        String, option("--health-retries", kind="int", help="Consecutive failures needed to report unhealthy")
+    ] = None,
+    health_start_interval: Annotated[
+        String,
+        option("--health-start-interval", kind="duration", help="Time between checks during the start period"),
+    ] = None,
+    health_start_period: Annotated[
+        String,
+        option(
+            "--health-start-period",
+            kind="duration",
+            help="Start period for the container to initialize before failures count",
+        ),
+    ] = None,
+    health_timeout: Annotated[
+        String, option("--health-timeout", kind="duration", help="Maximum time to allow one check to run (default 30s)")
+    ] = None,
     hostname: Annotated[String, option("-h", "--hostname", help="Container host name")] = None,
+    init: Annotated[
+        bool, flag("--init", help="Run an init inside the container that forwards signals and reaps processes")
+    ] = False,
     interactive: Annotated[bool, flag("-i", "--interactive", help="Keep STDIN open even if not attached")] = False,
     labels: Annotated[Strings, option("-l", "--label", kind="list", help="Set meta data on a container")] = None,
     memory: Annotated[String, option("-m", "--memory", kind="bytes", help="Memory limit")] = None,
@@ -56,6 +85,7 @@ def container_options(
         String,
         option("--network", "--net", kind="network", help="Connect a container to a network (bridge, none, host)"),
     ] = None,
+    no_healthcheck: Annotated[bool, flag("--no-healthcheck", help="Disable any HEALTHCHECK of the image")] = False,
     oom_kill_disable: Annotated[bool, flag("--oom-kill-disable", help="Disable OOM Killer")] = False,
     oom_score_adj: Annotated[
         String, option("--oom-score-adj", kind="int", help="Tune host's OOM preferences (-1000 to 1000)")
@@ -76,6 +106,9 @@ def container_options(
         bool,
         flag("--rm", help="Automatically remove the container and its associated anonymous volumes when it exits"),
     ] = False,
+    restart: Annotated[
+        str, option("--restart", help='Restart policy to apply when a container exits (default "no")')
+    ] = "no",
     security_opt: Annotated[Strings, option("--security-opt", kind="list", help="Security Options")] = None,
     shm_size: Annotated[String, option("--shm-size", kind="bytes", help="Size of /dev/shm")] = None,
     stop_signal: Annotated[String, option("--stop-signal", help="Signal to stop the container")] = None,
@@ -107,6 +140,7 @@ def run(
         String, option("--detach-keys", help="Override the key sequence for detaching a container")
     ] = None,
     sig_proxy: Annotated[bool, flag("--sig-proxy", help="Proxy received signals to the process (default true)")] = True,
+    wait: Annotated[bool, flag("--wait", help="With -d: return when the container is healthy (or runs)")] = False,
 ) -> None:
     """Create and run a new container from an image"""
 

@@ -46,6 +46,16 @@ def inspect(
     """Return low-level information on mini objects"""
 
 
+@commands.command("system start", target="boot:start")
+def system_start() -> None:
+    """Start the containers whose restart policy says so, as after a reboot"""
+
+
+@commands.command("system install", target="boot:install")
+def system_install() -> None:
+    """Write a systemd unit that runs `mini system start` when the host starts"""
+
+
 Filter = Annotated[
     Strings, option("--filter", kind="filter", help='Provide filter values (e.g. "until=<timestamp>", "label=<label>")')
 ]
