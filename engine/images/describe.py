@@ -75,7 +75,7 @@ def history(ctx: Context, image: Image) -> list[dict[str, Any]]:
     A config whose history does not have as many layers as its rootfs (history is optional) is shown one line a layer.
     """
     driver = choose(ctx.paths, ctx.storage_driver)
-    steps = [s for s in image.config.get("history") or [] if isinstance(s, dict)]
+    steps = _steps(image.config)
     if sum(not s.get("empty_layer") for s in steps) != len(image.diff_ids):
         steps = [{} for _ in image.diff_ids]
     layers = iter(image.diff_ids)
@@ -103,8 +103,14 @@ def _container_config(value: Any) -> dict[str, Any]:
 
 def _last_comment(config: dict[str, Any]) -> str:
     """Docker's builders write no comment of their own; the last step may have one (moby, daemon/images/image_inspect.go)."""
-    steps = [s for s in config.get("history") or [] if isinstance(s, dict)]
+    steps = _steps(config)
     return _text(steps[-1], "comment") if steps else ""
+
+
+def _steps(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The config's history as far as it is one: nothing else depends on it, so it may be anything."""
+    history = config.get("history")
+    return [step for step in history if isinstance(step, dict)] if isinstance(history, list) else []
 
 
 def _text(table: dict[str, Any], key: str) -> str:
