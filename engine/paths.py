@@ -13,8 +13,9 @@ ROOT/                        data root: `var/` of a checkout, /var/lib/mini inst
 ├─ volumes/NAME/             volume.json and _data/
 ├─ networks/NAME/            network.json and leases/IP
 ├─ cache/                    can be derived again: compiled seccomp filters, what layers were compressed to
+├─ events.jsonl, .1          what happened, one event a line
 ├─ registry/                 what `mini registry serve` serves
-├─ downloads/                layers on their way in
+├─ downloads/                layers on their way in, and what has arrived of those that were cut
 ├─ quarantine/               what `fsck --repair` found damaged, under the time when it did
 └─ locks/                    flock files
 
@@ -166,6 +167,10 @@ class Paths:
     def registry(self) -> str:
         """What `mini registry serve` serves; its shape is that of `engine.images.registry_store`."""
         return f"{self.root}/registry"
+
+    @property
+    def events(self) -> str:
+        return f"{self.root}/events.jsonl"
 
     def lock(self, name: str) -> str:
         """A flock file; `name` is a plain word such as `images` or `mount-HEX`."""
