@@ -14,7 +14,7 @@ import os
 import time
 
 from engine import files, host, imageuse, lifecycle, records, views
-from engine.errors import NotFound, StoreError
+from engine.errors import MiniError, NotFound, StoreError
 from engine.oci.digest import is_hex_id
 from engine.records import Record
 from engine.runtime.cgroups import manager as cgroups
@@ -124,11 +124,11 @@ class ObjectCheck:
         """Container ID → its name, of those whose names lead to something."""
         found = {}
         for name in files.names_in(self.paths.names):
-            holder = records.name_holder(self.paths, name)
-            if name.startswith(".") or not holder or not os.path.exists(f"{self.paths.container(holder)}/config.json"):
-                self._found(RUBBISH, f"name {name}", "its container is gone", "remove_name", name)
+            why = stale_name(self.paths, name)
+            if why:
+                self._found(RUBBISH, f"name {name}", why, "remove_name", name)
             else:
-                found[holder] = name
+                found[records.name_holder(self.paths, name) or ""] = name
         return found
 
     def _check_directory(self, container_id: str, named: dict[str, str]) -> None:
@@ -217,6 +217,19 @@ class ObjectCheck:
                 self._found(RUBBISH, f"mount {short(name)}", "no image has it", "unmount", name)
 
 
+def stale_name(paths: Paths, name: str) -> str:
+    """Why a name leads to nothing: its container is gone, or has another name since a rename that was killed. Else ""."""
+    holder = records.name_holder(paths, name)
+    if name.startswith(".") or not holder or not os.path.exists(f"{paths.container(holder)}/config.json"):
+        return "its container is gone"
+    try:
+        own = Record(paths, holder).name
+    except (MiniError, KeyError):
+        return ""
+    renamed = own != name and records.name_holder(paths, own) == holder
+    return f"its container is called {own}" if renamed and not _is_locked(f"{paths.container(holder)}/lock") else ""
+
+
 def lease_directories(paths: Paths) -> list[str]:
     return [f"{paths.network(name)}/leases" for name in files.names_in(paths.networks)]
 
@@ -284,8 +297,7 @@ class Repair(StoreRepair):
 
     def remove_name(self, name: str) -> str:
         with self.store.writing():
-            holder = records.name_holder(self.paths, name)
-            if holder and not name.startswith(".") and os.path.exists(f"{self.paths.container(holder)}/config.json"):
+            if not stale_name(self.paths, name):
                 return "a container has it meanwhile"
             files.remove_file(self.paths.name(name))
         return "removed"

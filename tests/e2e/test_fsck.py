@@ -72,6 +72,8 @@ CASES: dict[str, tuple[Callable[[Mini], object], str, bool]] = {
     "no name": (lambda m: os.unlink(f"{m.root}/names/it"), "rubbish: container {it}: half-made or half-removed", False),
     "a name of nothing": (lambda m: Path(m.root, "names/xx").write_text("a" * 64),
                           "rubbish: name xx: its container is gone", False),
+    "half-renamed": (lambda m: shutil.copy(f"{m.root}/names/it", f"{m.root}/names/other"),
+                     "rubbish: name other: its container is called it", False),
     "config": (lambda m: os.truncate(container(m, "it", "config.json"), 9), "damaged: container it: its config is damaged", True),
     "state": (lambda m: os.truncate(container(m, "it", "state.json"), 9), "damaged: container it: its state is damaged", True),
     "upper": (lambda m: shutil.rmtree(container(m, "it", "upper")),
