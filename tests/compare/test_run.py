@@ -18,7 +18,7 @@ pytestmark = pytest.mark.requires("linux", "root", "netns", "docker", "iproute2"
 Reduce = Callable[[str], object]
 
 
-def plain(text: str) -> object:
+def plain(text: str) -> list[str]:
     """IDs and addresses, which differ from one container to the next, by what they are."""
     text = re.sub(r"\b[0-9a-f]{64}\b", "<ID>", text)
     text = re.sub(r"\b[0-9a-f]{12}\b", "<id>", text)
@@ -28,7 +28,7 @@ def plain(text: str) -> object:
 
 def unordered(text: str) -> object:
     """Docker puts what `-e` brings in the order of a Go map: none."""
-    return sorted(text.split("\n"))
+    return sorted(plain(text))
 
 
 # Where mini's mounts differ from those of Docker 20.10, each with its reason.
