@@ -211,15 +211,15 @@ def test_search_that_reaches_nobody_is_one_error(fresh_mini: Mini) -> None:
 
 @pytest.mark.requires("skopeo")
 def test_skopeo(fresh_mini: Mini, serving: Serving, image: Image, tmp_path: Path) -> None:
-    """What mini pushed, copied by skopeo to an OCI layout and back into another repository, is the same to mini."""
+    """What mini pushed, copied by skopeo to a directory and from there into another repository, is the same to mini."""
     fresh_mini.run("pull", "-q", image.name)
     before = identity(fresh_mini, image.name)
     fresh_mini.run("tag", image.name, f"{serving.address}/a:1")
     digest = fresh_mini.run("push", f"{serving.address}/a:1").lines[-1].split()[2]
     skopeo("inspect", "--tls-verify=false", f"docker://{serving.address}/a:1", says=digest)
     options = ["--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", "-q"]
-    skopeo("copy", *options, f"docker://{serving.address}/a:1", f"oci:{tmp_path}/layout:x")
-    skopeo("copy", *options, f"oci:{tmp_path}/layout:x", f"docker://{serving.address}/b/c:2")
+    skopeo("copy", *options, f"docker://{serving.address}/a:1", f"dir:{tmp_path}/copy")
+    skopeo("copy", *options, f"dir:{tmp_path}/copy", f"docker://{serving.address}/b/c:2")
     skopeo("list-tags", "--tls-verify=false", f"docker://{serving.address}/b/c", says='"2"')
     fresh_mini.run("rmi", "-f", before[0])
     fresh_mini.run("pull", "-q", f"{serving.address}/b/c:2")
