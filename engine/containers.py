@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from engine import bundle, config, files, host, lifecycle, names, records
+from engine import bundle, config, events, files, host, lifecycle, names, pausing, records
 from engine.attach import DETACH_KEYS, Session, Streams, check_terminal, wait_started
 from engine.errors import Conflict, MiniError, UsageError
 from engine.lean import signal
@@ -63,6 +63,7 @@ def create(ctx: Context, options: CreateOptions) -> str:
             if options.cidfile:
                 files.remove_file(options.cidfile)
             raise
+    events.container(record, "create")
     return container_id
 
 
@@ -184,11 +185,15 @@ def start(
         check_terminal(streams, stdin, settings["Tty"])
     with record.lock():
         state = refresh(ctx, record)
+        if state["Paused"]:
+            raise Conflict("cannot start a paused container, try unpause instead")
         if state["Running"]:
             if attached:
                 raise Conflict(f"Container {record.id} is already running")
             return None
         size = streams.size() if attached else None
+        if attached:
+            events.container(record, "attach")
         fd = monitors.fork_monitor(
             lambda client: supervise(ctx, record, client, stdin, attached, size),
             f"{record.directory}/monitor.log",
@@ -198,7 +203,10 @@ def start(
         os.close(fd)
         return None
     session = Session(fd, streams, tty=settings["Tty"], stdin=stdin, sig_proxy=sig_proxy, detach_keys=detach_keys)
-    return session.relay()
+    code = session.relay()
+    if code is None:
+        events.container(record, "detach")
+    return code
 
 
 def run(ctx: Context, options: CreateOptions, streams: Streams | None = None, **session: Any) -> tuple[str, int | None]:
@@ -239,10 +247,13 @@ def kill(ctx: Context, name: str, signal_name: str = "KILL") -> None:
     number = bundle.signal_number(signal_name)
     record = records.find(ctx.paths, name)
     state = refresh(ctx, record)
-    if state["Running"] and number in (signal.SIGKILL, _stop_signal(record)):
+    stop_signal = _stop_signal(record)
+    if state["Running"] and number in (signal.SIGKILL, stop_signal):
         _end_policy(record, state)
     if not state["Running"] or not _signal(state, number):
         raise Conflict(f"Cannot kill container: {name}: Container {record.id} is not running")
+    events.container(record, "kill", signal=str(number))
+    pausing.thaw_for_signal(ctx, record, state, number)
     if number == signal.SIGKILL:
         _wait_ended(ctx, record, STOP_TIMEOUT)
 
@@ -253,17 +264,34 @@ def stop(ctx: Context, name: str, timeout: int | None = None, signal_name: str |
     Nothing where it does not run.
     """
     record = records.find(ctx.paths, name)
+    settings = record.config["Config"]
     number = bundle.signal_number(signal_name) if signal_name else _stop_signal(record)
     if timeout is None:
-        timeout = record.config["Config"].get("StopTimeout", STOP_TIMEOUT)
+        timeout = settings.get("StopTimeout", STOP_TIMEOUT)
     state = refresh(ctx, record)
     if not state["Running"]:
         return
     _end_policy(record, state)
-    _signal(state, number)
+    if _signal(state, number):
+        events.container(record, "kill", signal=str(number))
+    if state["Paused"]:
+        # the signal is taken when it thaws
+        pausing.thaw(ctx, record)
     if not _wait_ended(ctx, record, timeout if timeout >= 0 else None):
-        _signal(state, signal.SIGKILL)
+        if _signal(state, signal.SIGKILL):
+            events.container(record, "kill", signal=str(int(signal.SIGKILL)))
         _wait_ended(ctx, record, STOP_TIMEOUT)
+    events.container(record, "stop")
+
+
+def restart(ctx: Context, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
+    """`stop`, then `start`, also of one that does not run. One with --rm stays for it, and loses nothing."""
+    record = records.find(ctx.paths, name)
+    if refresh(ctx, record)["Running"]:
+        files.write_atomic(f"{record.directory}/kept", b"", sync=False)
+        stop(ctx, record.id, timeout, signal_name)
+    start(ctx, record.id)
+    events.container(record, "restart")
 
 
 def _stop_signal(record: Record) -> int:
@@ -325,22 +353,31 @@ def _wait_ended(ctx: Context, record: Record, timeout: float | None) -> bool:
 def remove(ctx: Context, name: str, force: bool = False, volumes: bool = False) -> None:
     """Removes a container; a running one only with `force`, which kills it first. `volumes`: its anonymous ones too."""
     record = records.find(ctx.paths, name)
+    volumes = volumes or record.config["HostConfig"]["AutoRemove"]
     with record.lock():
         state = refresh(ctx, record)
         if state["Running"]:
+            if not force and state["Paused"]:
+                raise Conflict(
+                    f"You cannot remove a paused container {record.id}. "
+                    "Unpause and then stop the container before attempting removal or force remove"
+                )
             if not force:
                 raise Conflict(
                     f"You cannot remove a running container {record.id}. "
                     "Stop the container before attempting removal or force remove"
                 )
             _end_policy(record, state)
-            _signal(state, signal.SIGKILL)
+            if _signal(state, signal.SIGKILL):
+                events.container(record, "kill", signal=str(int(signal.SIGKILL)))
+            if state["Paused"]:
+                pausing.thaw(ctx, record)
         if not _wait_ended(ctx, record, STOP_TIMEOUT):
             _kill_monitor(record)
         if not os.path.isdir(record.directory):
             return
         lifecycle.release(ctx, record)
-        lifecycle.delete(ctx, record, volumes or record.config["HostConfig"]["AutoRemove"])
+        lifecycle.delete(ctx, record, volumes)
     from engine import imageuse
 
     imageuse.finish_removals(ctx)
@@ -361,11 +398,15 @@ def wait(ctx: Context, name: str) -> int:
     except OSError:
         return int(refresh(ctx, record)["ExitCode"])
     buffer = bytearray()
-    while data := client.recv(attach.CHUNK):
-        buffer += data
-        for kind, payload in attach.take_frames(buffer):
-            if kind == attach.EXIT:
-                client.close()
-                return int(payload)
-    client.close()
+    try:
+        while data := client.recv(attach.CHUNK):
+            buffer += data
+            for kind, payload in attach.take_frames(buffer):
+                if kind == attach.EXIT:
+                    return int(payload)
+    except ConnectionResetError:
+        # the monitor ended before it had accepted the connection
+        pass
+    finally:
+        client.close()
     return int(refresh(ctx, record)["ExitCode"])

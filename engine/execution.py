@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from engine import bundle, config, host, lifecycle, records
+from engine import bundle, config, events, host, lifecycle, records
 from engine.attach import Session, Streams, check_terminal, wait_started
-from engine.errors import Conflict, UsageError
+from engine.errors import Conflict, NotFound, UsageError
 from engine.options import ExecOptions
 from engine.runtime import attach
 from engine.runtime.monitor import Monitor, Stdio, fork_monitor
@@ -31,6 +31,10 @@ def exec_(ctx: Context, name: str, command: list[str], options: ExecOptions, str
     host.require_container_host()
     record = records.find(ctx.paths, name)
     state = refresh(ctx, record)
+    if state["Paused"]:
+        raise Conflict(f"Container {name} is paused, unpause the container before exec")
+    if state["Restarting"]:
+        raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
     if not state["Running"]:
         raise Conflict(f"Container {record.id} is not running", f"mini start {record.name} starts it")
     if options.workdir and not options.workdir.startswith("/"):
@@ -39,14 +43,41 @@ def exec_(ctx: Context, name: str, command: list[str], options: ExecOptions, str
     if attached:
         check_terminal(streams, options.interactive, options.tty)
     process = _process(ctx, record, state, command, options, streams.size() if options.tty and attached else None)
+    told = _Told(record, command)
+    told.event("exec_create")
     fd = fork_monitor(
-        lambda client: _supervise(ctx, record, state, process, options, client), f"{record.directory}/monitor.log"
+        lambda client: _supervise(ctx, record, state, process, options, client, told), f"{record.directory}/monitor.log"
     )
     wait_started(fd)
     if not attached:
         os.close(fd)
         return None
-    return Session(fd, streams, tty=options.tty, stdin=options.interactive, sig_proxy=False).relay()
+    keys = options.detach_keys
+    code = Session(fd, streams, tty=options.tty, stdin=options.interactive, sig_proxy=False, detach_keys=keys).relay()
+    if code is None:
+        told.event("exec_detach")
+    return code
+
+
+class _Told:
+    """One exec in the event log: Docker gives it an ID of its own, and its command line in the action."""
+
+    def __init__(self, record: Record, command: list[str]) -> None:
+        self._record = record
+        self._command = f"{command[0]} {' '.join(command[1:])}"
+        self._id = os.urandom(32).hex()
+
+    def event(self, action: str) -> None:
+        shown = f"{action}: {self._command}" if action in ("exec_create", "exec_start") else action
+        events.container(self._record, shown, execID=self._id)
+
+    def died(self, code: int) -> None:
+        self._record.reload()
+        try:
+            events.container(self._record, "exec_die", execID=self._id, exitCode=str(code))
+        except NotFound:
+            # the container was removed, and the command with it
+            return
 
 
 def _process(
@@ -101,15 +132,23 @@ def _spawn(
 
 
 def _supervise(
-    ctx: Context, record: Record, state: dict[str, Any], process: Process, options: ExecOptions, client: int
+    ctx: Context,
+    record: Record,
+    state: dict[str, Any],
+    process: Process,
+    options: ExecOptions,
+    client: int,
+    told: _Told,
 ) -> None:
     """The work of the exec's monitor process. Raises why the command did not start."""
     stdio = Stdio(options.tty, options.interactive)
     child = _spawn(ctx, record, state, process, stdio.inner, options.privileged)
     stdio.close_inner()
     child.start()
+    told.event("exec_start")
     attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": child.pid}))
     monitor = Monitor(child, stdio, None, None, stdin_once=True)
     monitor.add_client(client, options.interactive, True)
     code = lifecycle.exit_code(monitor.run())
+    told.died(code)
     monitor.finish(attach.frame(attach.EXIT, str(code).encode()))

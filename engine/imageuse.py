@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
-from engine import lifecycle, records
+from engine import events, lifecycle, records
 from engine.storage.images import ImageStore
 from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from engine.context import Context
+    from engine.images.reference import Reference
 
 
 def users(ctx: Context, image_id: str) -> list[tuple[str, bool]]:
@@ -20,9 +21,24 @@ def users(ctx: Context, image_id: str) -> list[tuple[str, bool]]:
     ]
 
 
+def tag(ctx: Context, source: str, target: Reference) -> None:
+    """Gives an image one more name, which it takes from whatever had it. NotFound for no such image."""
+    store = ImageStore(ctx.paths)
+    image = store.resolve(source)
+    store.tag(image, target.canonical())
+    events.image(ctx.paths, "tag", image.id, image.config, target.familiar())
+
+
 def remove(ctx: Context, name: str, force: bool = False) -> list[tuple[str, str]]:
     """`rmi`: ("Untagged" or "Deleted", what), in Docker's order; Conflict where a container uses it."""
-    return ImageStore(ctx.paths).remove(name, force, lambda i: users(ctx, i), lambda c: unmount(ctx, c))
+    store = ImageStore(ctx.paths)
+    image = store.find(name)
+    config = image.config if image else {}
+    done = store.remove(name, force, lambda i: users(ctx, i), lambda c: unmount(ctx, c))
+    for action, what in done if image else ():
+        if image and (action == "Untagged" or what == image.id):
+            events.image(ctx.paths, "untag" if action == "Untagged" else "delete", image.id, config)
+    return done
 
 
 def finish_removals(ctx: Context) -> None:

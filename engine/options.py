@@ -90,3 +90,17 @@ class ExecOptions(_Options):
     user: str | None = None
     workdir: str | None = None
     privileged: bool = False
+    detach_keys: bytes = b"\x10\x11"
+
+
+class UpdateOptions(_Options):
+    """`mini update`. None is left as it is."""
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
+    cpus: float | None = None
+    cpu_shares: int | None = None
+    cpuset_cpus: str | None = None
+    pids_limit: int | None = None
+    restart: str | None = None

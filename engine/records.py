@@ -81,6 +81,17 @@ class Record:
         name: str = self.config["Name"]
         return name.removeprefix("/")
 
+    def is_called(self, name: str) -> bool:
+        """False also where it is gone: of a rename or removal that was cut short, a name may be left over."""
+        try:
+            return self.name == name
+        except NotFound:
+            return False
+
+    def reload(self) -> None:
+        """For who holds a record for long: `rename` and `update` replace its config."""
+        self._config = None
+
     def save_config(self) -> None:
         files.write_json(f"{self.directory}/config.json", self.config, sync=False)
 
@@ -105,6 +116,11 @@ class Record:
         if not os.path.isdir(self.directory):
             raise NotFound(f"No such container: {self.id[:12]}")
         return files.FileLock(f"{self.directory}/lock", wait=wait)
+
+    @property
+    def paused_mark(self) -> str:
+        """A file that is there while the container is paused. Not in the state, which only the monitor writes."""
+        return f"{self.paths.container_run(self.id)}/paused"
 
     @property
     def log_path(self) -> str:
@@ -138,7 +154,7 @@ def create(paths: Paths, record: Record, fill: Callable[[], object] | None = Non
         record.save_state(new_state())
         if fill:
             fill()
-        _reserve(paths, record)
+        _reserve(paths, record.name, record.id)
     except BaseException as e:
         files.remove_tree(record.directory)
         if isinstance(e, OSError):
@@ -146,22 +162,51 @@ def create(paths: Paths, record: Record, fill: Callable[[], object] | None = Non
         raise
 
 
-def _reserve(paths: Paths, record: Record) -> None:
-    path = paths.name(record.name)
+def _reserve(paths: Paths, name: str, container_id: str) -> None:
+    path = paths.name(name)
     for _ in range(2):
         try:
-            return files.create_exclusive(path, record.id.encode())
+            return files.create_exclusive(path, container_id.encode())
         except FileExistsError:
-            holder = name_holder(paths, record.name)
-            if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
+            holder = name_holder(paths, name)
+            if holder and holder != container_id and _has_name(paths, holder, name):
                 break
-            # its container was removed half-way: the name is free, and taken below by one of those who want it
+            # its container was removed or renamed half-way: the name is free, and taken below by one of those who want it
             files.remove_file(path)
-    holder = name_holder(paths, record.name) or "?"
+    holder = name_holder(paths, name) or "?"
     raise Conflict(
-        f'Conflict. The container name "/{record.name}" is already in use by container "{holder}". '
+        f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
         "You have to remove (or rename) that container to be able to reuse that name."
     )
+
+
+def _has_name(paths: Paths, container_id: str, name: str) -> bool:
+    """Whether the container has the name, or may be getting it at this moment."""
+    record = Record(paths, container_id)
+    try:
+        with record.lock(wait=False):
+            return record.is_called(name)
+    except NotFound:
+        return False
+    except Conflict:
+        return True
+
+
+def rename(record: Record, name: str) -> None:
+    """Gives it another name; the caller holds its lock. Conflict where that is taken.
+
+    The new name first, then the config that has it, the old one last: of two names, the one in the config counts.
+    """
+    old = record.name
+    _reserve(record.paths, name, record.id)
+    record.config["Name"] = f"/{name}"
+    try:
+        record.save_config()
+    except BaseException:
+        record.config["Name"] = f"/{old}"
+        files.remove_file(record.paths.name(name))
+        raise
+    files.remove_file(record.paths.name(old))
 
 
 def name_holder(paths: Paths, name: str) -> str | None:
@@ -173,9 +218,11 @@ def name_holder(paths: Paths, name: str) -> str | None:
 
 def remove(record: Record) -> None:
     """Makes the container cease to exist; the caller holds its lock and has stopped it. The name goes first."""
-    name = record.name
-    if name_holder(record.paths, name) == record.id:
-        files.remove_file(record.paths.name(name))
+    if os.path.exists(f"{record.directory}/config.json"):
+        # its name may be another one than when it was read
+        record.reload()
+    if name_holder(record.paths, record.name) == record.id:
+        files.remove_file(record.paths.name(record.name))
     files.remove_tree(record.paths.container_run(record.id))
     files.remove_tree(record.directory)
 
@@ -204,8 +251,8 @@ def find(paths: Paths, name: str) -> Record:
         if len(plain) == 64 and os.path.exists(f"{paths.container(plain)}/config.json"):
             return Record(paths, plain)
         holder = name_holder(paths, plain)
-        if holder and os.path.exists(f"{paths.container(holder)}/config.json"):
-            return Record(paths, holder)
+        if holder and (named := Record(paths, holder)).is_called(plain):
+            return named
         matches = _by_prefix(paths, plain)
         if len(matches) == 1:
             return Record(paths, matches[0])

@@ -14,7 +14,7 @@ import os
 import select
 import time
 
-from engine import files, health, records, restart
+from engine import events, files, health, records, restart
 from engine.errors import MiniError
 from engine.lean import signal
 from engine.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_network
@@ -39,7 +39,8 @@ def supervise(
     """The work of a monitor process; `client` is the socket of whoever started it. Raises why it did not start."""
     # before the start, so that whoever hears of it can connect
     files.make_dirs(ctx.paths.container_run(record.id), 0o700)
-    files.remove_file(f"{record.directory}/stopped")
+    for mark in ("stopped", "kept"):
+        files.remove_file(f"{record.directory}/{mark}")
     supervisor = Supervisor(ctx, record)
     process = supervisor.start(size)
     attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": process.pid}))
@@ -86,6 +87,7 @@ class Supervisor:
             self.record.save_state(records.new_state() | {"ExitCode": code or 128, "Error": text})
             release(self.ctx, self.record)
             raise
+        events.container(self.record, "start")
         return process
 
     def run(self, process: InitProcess, client: int, stdin: bool, output: bool) -> None:
@@ -120,12 +122,21 @@ class Supervisor:
         process.close()
         state = self.life.state
         state.pop("Endpoint", None)
-        return state | {
+        state |= {
             "Pid": 0,
             "ExitCode": exit_code(status),
             "FinishedAt": logs.timestamp(),
             "OOMKilled": cgroup_of(self.ctx, self.record.id).oom_kill_count() > 0,
         }
+        self._tell_end(state)
+        return state
+
+    def _tell_end(self, state: dict[str, Any]) -> None:
+        self.record.reload()
+        self.host = self.record.config["HostConfig"]
+        if state["OOMKilled"]:
+            events.container(self.record, "oom")
+        events.container(self.record, "die", exitCode=str(state["ExitCode"]))
 
     def _again(self, code: int) -> bool:
         forced, self._forced = self._forced, False
@@ -155,7 +166,8 @@ class Supervisor:
         self.listener.close()
         files.remove_tree(self.ctx.paths.container_run(record.id))
         record.save_state(state | {"Status": "exited"})
-        if self.host["AutoRemove"]:
+        # `mini restart` keeps it, to start it again
+        if self.host["AutoRemove"] and not os.path.exists(f"{record.directory}/kept"):
             delete(self.ctx, record, volumes=True)
         self.monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
         # last: nobody can reach the container any more, and the client need not wait for the kernel
@@ -177,12 +189,12 @@ class Supervisor:
             before = (self.life.state.get("Health") or {}).get("Status")
             self.life.state["Health"] = dict(found)
             self.record.save_state(self.life.state)
+            if found["Status"] != before:
+                events.container(self.record, f"health_status: {found['Status']}")
             if found["Status"] == "unhealthy" != before:
                 self._unhealthy(process)
 
         self._checker = health.Checker(check, self.loop, spawn, changed)
-        self.life.state["Health"] = dict(self._checker.health)
-        self.record.save_state(self.life.state)
 
     def _unhealthy(self, process: InitProcess) -> None:
         """`--health-on-failure`: kill leaves the rest to the policy, restart starts it again, stop does not."""

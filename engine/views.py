@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from engine import records
+from engine import events, records
 from engine.errors import MiniError
 from engine.runtime import logs
 
@@ -26,7 +26,11 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
     A container does not outlive its monitor (PR_SET_PDEATHSIG): what is left of both is given back here.
     """
     state = record.load_state()
-    if state["Status"] not in records.RUNNING or records.is_alive(state, "Pid"):
+    if state["Status"] not in records.RUNNING:
+        return state
+    if records.is_alive(state, "Pid"):
+        if state["Status"] == "running" and os.path.exists(record.paused_mark):
+            state |= {"Status": "paused", "Paused": True}
         return state
     if records.is_alive(state, "MonitorPid"):
         return record.load_state()
@@ -42,6 +46,7 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
     }
     state.pop("Endpoint", None)
     record.save_state(state)
+    events.container(record, "die", exitCode=str(state["ExitCode"]))
     return state
 
 

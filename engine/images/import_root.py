@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from engine import events
 from engine.context import Context
 from engine.errors import MiniError, NotFound
 from engine.images.archive import Counted, FdStream, expanded, open_input
@@ -60,7 +61,11 @@ def import_root(
         }
         data = json.dumps(config, separators=(",", ":")).encode()
         manifest = uncompressed_manifest(data, [(sink.diff_id, sink.size)])
-        return store.put(manifest, data, tag=reference.canonical() if reference else None, size=sink.size)
+        image = store.put(manifest, data, tag=reference.canonical() if reference else None, size=sink.size)
+    if reference:
+        events.image(ctx.paths, "tag", image.id, image.config, reference.familiar())
+    events.image(ctx.paths, "import", image.id, image.config)
+    return image
 
 
 def _is_url(source: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
 
+from engine import events
 from engine.context import Context
 from engine.errors import IntegrityError
 from engine.images.archive import Archive, ArchiveFile, expanded, open_archive
@@ -72,6 +73,7 @@ def _load_one(ctx: Context, archive: Archive, found: ArchivedImage, progress: Pr
         for name in names[1:]:
             store.tag(image, name)
     renamed = tuple((tag, old.id) for tag, old in before.items() if old and old.id != image.id)
+    events.image(ctx.paths, "load", image.id, image.config)
     return LoadedImage(image, found.tags, renamed)
 
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine import events
 from engine.context import Context
 from engine.errors import Conflict, IntegrityError, LayerError, StoreError
 from engine.images.download import Sink, fetch_layer
@@ -78,6 +79,7 @@ def pull(
     known = before is not None and before.id == image.id
     status = f"{'Image is up to date' if known else 'Downloaded newer image'} for {shown.familiar()}"
     progress.finish(resolved.digest, status)
+    events.image(ctx.paths, "pull", shown.familiar(), image.config, reference.familiar_name)
     orphans.collect(store)
     return PulledImage(reference, image, resolved.digest, status)
 

@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from engine import files
+from engine import events, files
 from engine.context import Context
 from engine.errors import Conflict, MiniError, NotFound, UsageError
 from engine.images.progress import LayerProgress, PushProgress, SilentPush
@@ -69,6 +69,7 @@ def push(
         for tag, image in images:
             found = pusher.push(image, tag)
             progress.finish(tag, found.digest, found.size)
+            events.image(ctx.paths, "push", f"{reference.familiar_name}:{tag}", image.config, reference.familiar_name)
             pushed.append(found)
         return pushed
     finally:

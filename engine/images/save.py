@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
+from engine import events
 from engine.context import Context
 from engine.errors import NotFound
 from engine.files import read_bytes, store_error
@@ -55,6 +56,8 @@ def save(ctx: Context, names: Iterable[str], fd: int) -> None:
         for diff_id, layer in layers.items():
             tar.add_file(member(_BLOBS + diff_id[7:], os.fstat(layer).st_size), layer)
         tar.close()
+    for saved in images:
+        events.image(ctx.paths, "save", saved.image.id, saved.image.config)
 
 
 def _resolve(store: ImageStore, names: Iterable[str]) -> list[_Saved]:

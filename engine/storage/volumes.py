@@ -16,7 +16,7 @@ import os
 import posixpath
 import time
 
-from engine import files
+from engine import events, files
 from engine.errors import Conflict, NotFound, StoreError, UsageError
 from engine.paths import Paths
 
@@ -112,7 +112,11 @@ class Volumes:
             labels[ANONYMOUS_LABEL] = ""
         record = {"labels": labels, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         with self._lock():
-            return self._load(name) or self._make(name, record)
+            if known := self._load(name):
+                return known
+            volume = self._make(name, record)
+        events.emit(self.paths, "volume", "create", name, {"driver": driver})
+        return volume
 
     def get(self, name: str) -> Volume:
         """Raises NotFound."""
@@ -141,6 +145,7 @@ class Volumes:
             if ids := list(users):
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(ids)}]")
             os.rename(self.paths.volume(name), f"{self.paths.volumes}/{_REMOVED}{os.urandom(8).hex()}")
+        events.emit(self.paths, "volume", "destroy", name, {"driver": "local"})
         self.sweep()
 
     def sweep(self) -> None:

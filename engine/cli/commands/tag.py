@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from engine import imageuse
 from engine.context import Context
 from engine.errors import InvalidReference
 from engine.images.reference import Reference
-from engine.storage.images import ImageStore
 
 
 def main(context: Context, source: str, target: str) -> None:
@@ -14,5 +14,4 @@ def main(context: Context, source: str, target: str) -> None:
         raise InvalidReference("refusing to create a tag with a digest reference")
     if reference.familiar_name == "sha256":
         raise InvalidReference("refusing to create an ambiguous tag using digest algorithm as name")
-    store = ImageStore(context.paths)
-    store.tag(store.resolve(source), reference.canonical())
+    imageuse.tag(context, source, reference)

@@ -1,0 +1,136 @@
+"""What changes a container that is there: `rename` and `update`."""
+
+from __future__ import annotations
+
+import os
+
+from engine import bundle, config, events, records, restart
+from engine.errors import Conflict, MiniError, UsageError
+from engine.options import CreateOptions, UpdateOptions
+from engine.views import refresh
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from engine.context import Context
+
+MAXIMUM_CPU_SHARES = 262144  # cpu.shares, Linux: kernel/sched/core.c, MAX_SHARES
+
+
+def rename(ctx: Context, name: str, new: str) -> None:
+    """Gives a container another name, whether it runs or not. Conflict where that is taken; UsageError for none."""
+    if not name or not new:
+        raise UsageError("Neither old nor new names may be empty")
+    record = records.find(ctx.paths, name)
+    with record.lock():
+        old = record.name
+        if new.removeprefix("/") == old:
+            raise Conflict("Renaming a container with the same name as its current name")
+        try:
+            records.rename(record, config.check_name(f"/{new.removeprefix('/')}"))
+        except (Conflict, UsageError) as e:
+            raise type(e)(f"Error when allocating new name: {e.message}", e.hint) from None
+    events.container(record, "rename", oldName=f"/{old}")
+
+
+def check(asked: UpdateOptions) -> None:
+    """What is wrong whatever the container is; UsageError in Docker's words."""
+    limits = ("cpu_shares", "cpus", "memory", "memory_reservation", "memory_swap", "pids_limit")
+    values = {name: getattr(asked, name) for name in limits}
+    if not asked.memory:
+        # what it has to fit to is the container's
+        values["memory_swap"] = None
+    config.check_limits(CreateOptions(**values))
+    if asked.cpu_shares is not None and not 0 <= asked.cpu_shares <= MAXIMUM_CPU_SHARES:
+        raise UsageError(f"invalid cpu-shares {asked.cpu_shares}: the maximum is {MAXIMUM_CPU_SHARES}")
+    if asked.cpuset_cpus:
+        _check_cpus(asked.cpuset_cpus)
+
+
+def merged(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
+    """Docker's HostConfig with the changes; Conflict where they do not fit to what stands. 0 is no change, as in Docker."""
+    memory, swap = asked.memory or host["Memory"], asked.memory_swap or host["MemorySwap"]
+    if asked.memory and not asked.memory_swap and 0 < swap < memory:
+        raise Conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+        )
+    if 0 < swap < memory or (swap > 0 and not memory):
+        raise Conflict("Minimum memoryswap limit should be larger than memory limit, see usage")
+    changed: dict[str, Any] = {
+        "Memory": memory,
+        "MemorySwap": swap or 2 * memory,
+        "MemoryReservation": asked.memory_reservation or host["MemoryReservation"],
+        "NanoCpus": round(asked.cpus * 1e9) if asked.cpus else host["NanoCpus"],
+        "CpuShares": asked.cpu_shares or host["CpuShares"],
+        "CpusetCpus": asked.cpuset_cpus or host["CpusetCpus"],
+        "PidsLimit": host["PidsLimit"] if asked.pids_limit is None else asked.pids_limit,
+    }
+    if asked.restart is not None:
+        changed["RestartPolicy"] = restart.parse(asked.restart)
+        if host["AutoRemove"] and changed["RestartPolicy"]["Name"] != "no":
+            raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
+    return host | changed
+
+
+def _check_cpus(text: str) -> None:
+    """cpuset(7), list format, of processors that this host has."""
+    count = os.cpu_count() or 1
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            low, high = int(first), int(last if dash else first)
+            if not 0 <= low <= high:
+                raise ValueError
+            if high >= count:
+                raise UsageError(f"Requested CPUs are not available - requested {text}, available: 0-{count - 1}")
+    except ValueError:
+        raise UsageError(f"Invalid value {text} for cpuset cpus") from None
+
+
+def update(ctx: Context, name: str, asked: UpdateOptions) -> None:
+    """Changes limits of a container, running or not, and its restart policy.
+
+    Of one that runs, the kernel takes them first, and then they are written down, as one step; what the kernel refuses is
+    taken back, and nothing is written.
+    """
+    check(asked)
+    record = records.find(ctx.paths, name)
+    with record.lock():
+        state = refresh(ctx, record)
+        old = record.config["HostConfig"]
+        try:
+            new = merged(old, asked)
+            if state["Running"] and not state["Restarting"]:
+                _apply(ctx, record.id, old, new)
+        except MiniError as e:
+            raise Conflict(f"Cannot update container {record.id}: {e.message}", e.hint) from None
+        record.config["HostConfig"] = new
+        record.save_config()
+    events.container(record, "update")
+
+
+def _apply(ctx: Context, container_id: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    from engine import lifecycle
+
+    cgroup = lifecycle.cgroup_of(ctx, container_id)
+    try:
+        cgroup.set_limits(_limits(old, new))
+    except MiniError:
+        cgroup.set_limits(_limits(new, old))
+        raise
+
+
+def _limits(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """OCI resources for what differs; what had a limit and has none now gets the kernel's default."""
+    wanted = {key: value for key, value in bundle.resources(new).items() if key != "devices"}
+    changed = {key for key in new if new[key] != old.get(key)}
+    found: dict[str, Any] = {}
+    if changed & {"Memory", "MemorySwap", "MemoryReservation"}:
+        found["memory"] = {"limit": -1, "swap": -1, **({"reservation": -1} if old["MemoryReservation"] else {})}
+        found["memory"] |= wanted.get("memory", {})
+    if changed & {"NanoCpus", "CpuShares", "CpusetCpus"}:
+        found["cpu"] = {"quota": -1, "shares": 1024} | wanted.get("cpu", {})
+    if "PidsLimit" in changed:
+        found["pids"] = {"limit": new["PidsLimit"] or 0}
+    return found
