@@ -197,8 +197,10 @@ def test_podman_reads_mini_and_mini_reads_podman(
 # --- export and import -----------------------------------------------------------------------------------------------
 
 
-def test_a_root_goes_out_and_in_again(mini: Mini, fresh_mini: Mini, image: Image, tmp_path: Path) -> None:
-    """The root of a container of the imported image is byte for byte the same tar."""
+@pytest.mark.parametrize("driver", ["erofs", "directory"])
+def test_a_root_goes_out_and_in_again(mini: Mini, fresh_mini: Mini, image: Image, driver: str, tmp_path: Path) -> None:
+    """The root of a container of the imported image is byte for byte the same tar, also where another driver shows it."""
+    fresh_mini.environ["MINI_STORAGE_DRIVER"] = driver
     script = "mkdir -p /srv/a/b && echo x >/srv/a/b/c && ln /srv/a/b/c /srv/d && mkfifo /srv/e; chown 5:6 /srv/d; chmod 4755 /srv/d"
     container = mini.detached("--network", "none", image.name, "sh", "-c", script)
     mini.run("wait", container)
