@@ -130,7 +130,7 @@ class DirectoryArchive(Archive):
     """A directory, opened one component at a time, so that no symlink of it is ever followed by the kernel."""
 
     def __init__(self, path: str) -> None:
-        self._top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._top = open_input(path)
 
     def _find(self, path: str) -> ArchiveFile | str | None:
         *parents, name = path.split("/")
