@@ -40,8 +40,8 @@ def engines(images: Images) -> Iterator[Both]:
 
 @pytest.fixture
 def both(engines: Both) -> Iterator[Both]:
-    """Nothing runs in either."""
+    """Nothing runs in either, and neither has a volume."""
     yield engines
-    engines.docker.remove_containers()
-    engines.mini.remove_containers()
-    engines.mini.remove_volumes()
+    for engine in (engines.docker, engines.mini):
+        engine.remove_containers()
+        engine.remove_volumes()

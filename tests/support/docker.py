@@ -55,6 +55,11 @@ class Docker:
         if containers:
             self.run("rm", "-f", "-v", *containers)
 
+    def remove_volumes(self) -> None:
+        volumes = self.run("volume", "ls", "-q").lines
+        if volumes:
+            self.run("volume", "rm", *volumes)
+
     def close(self) -> None:
         """Idempotent. SIGTERM makes dockerd stop its containers and its containerd."""
         if self._daemon.poll() is None:
