@@ -120,7 +120,7 @@ class _Pusher:
 
         side_by_side(work, list(layers.items()), CONCURRENT_UPLOADS, self._registry.transport)
         config = Bytes(files.read_bytes(self._store.paths.blob(image.id)))
-        if self._uploader.has_blob(config.digest) is None:
+        if not self._uploader.has_blob(config.digest):
             self._uploader.upload(config)
         data, media_type = self._manifest(image)
         digest = self._uploader.put_manifest(tag, data, media_type)
@@ -144,7 +144,7 @@ class _Pusher:
             return came_as
         forms = self._forms.of_layer(image, diff_id)
         for form in forms:
-            if self._uploader.has_blob(form.digest) is not None:
+            if self._uploader.has_blob(form.digest):
                 shown.status("Layer already exists")
                 return form
         sources = [(form.digest, source) for form in forms for source in self._forms.repositories(form)]

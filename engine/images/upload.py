@@ -119,15 +119,12 @@ class Uploader:
         self._address = registry.push_address()
         self._top = f"{self._address.endpoint.root}/{registry.reference.path}"
 
-    def has_blob(self, digest: str) -> int | None:
-        """The blob's size, if the repository has it. Raises Unauthorized, RegistryUnreachable …"""
+    def has_blob(self, digest: str) -> bool:
+        """Whether the repository has the blob. Raises Unauthorized, RegistryUnreachable …"""
         response = self._ask("HEAD", f"{self._top}/blobs/{digest}")
         _finish(response)
-        if response.status_code in (200, 206):
-            length = response.headers.get("Content-Length", "")
-            return int(length) if length.isdigit() else -1
-        if response.status_code == 404:
-            return None
+        if response.status_code in (200, 404):
+            return response.status_code == 200
         raise self._error(response, f"blob {digest}")
 
     def mount(self, candidates: Iterable[tuple[str, str]]) -> tuple[tuple[str, str] | None, str | None]:
@@ -213,7 +210,7 @@ class Uploader:
             return
         refusal = self._refusal(response, f"blob {blob.digest}", restart=response.status_code in (400, 404, 416))
         # A registry that took an earlier PUT, whose answer was lost, knows the upload no more.
-        if response.status_code != 404 or self.has_blob(blob.digest) is None:
+        if response.status_code != 404 or not self.has_blob(blob.digest):
             raise refusal
 
     def _watched(self, pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -235,11 +235,11 @@ def skopeo(*arguments: str, says: str = "") -> None:
 
 @pytest.mark.requires("podman")
 @pytest.mark.parametrize("form", ["oci", "v2s2"])
-def test_podman(fresh_mini: Mini, serving: Serving, podman: Podman, image: Image, form: str) -> None:
+def test_podman(fresh_mini: Mini, serving: Serving, podman: Podman, host_image: Image, form: str) -> None:
     """mini pushes, podman pulls; podman pushes, mini pulls: the same image ID and DiffIDs all the way."""
-    fresh_mini.run("pull", "-q", image.name)
-    before = identity(fresh_mini, image.name)
-    fresh_mini.run("tag", image.name, f"{serving.address}/a:1")
+    fresh_mini.run("pull", "-q", host_image.name)
+    before = identity(fresh_mini, host_image.name)
+    fresh_mini.run("tag", host_image.name, f"{serving.address}/a:1")
     fresh_mini.run("push", "-q", f"{serving.address}/a:1")
     pulled = podman.pull(f"{serving.address}/a:1")
     assert f"sha256:{pulled}" == before[0]
