@@ -36,7 +36,11 @@ _CHALLENGE = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*
 
 
 class TokenRefused(Unauthorized):
-    """The token server does not accept who asks."""
+    """The token server does not accept who asks. `reason` is what it says itself, if anything."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Authorizer:
@@ -132,7 +136,8 @@ class Authorizer:
         if response.status_code in (400, 401, 403):
             user = self._credential.username or "this user" if self._credential else ""
             who = f"the user {user}" if user else "an anonymous user"
-            raise TokenRefused(f"{origin(realm)} refuses a token to {who} for {wanted.get('scope', 'any scope')}")
+            what = f"{origin(realm)} refuses a token to {who} for {wanted.get('scope', 'any scope')}"
+            raise TokenRefused(what, _reason(body))
         if response.status_code != 200:
             raise RegistryError(f"{origin(realm)} answers {response.status_code} to the request for a token")
         answer = load_json(body, f"the token server {origin(realm)}")
@@ -229,6 +234,18 @@ def _joined(asked: str, own: str) -> str:
     if resource != own_resource:
         return asked
     return f"{resource}:{','.join(dict.fromkeys([*own_actions.split(','), *actions.split(',')]))}"
+
+
+def _reason(body: bytes) -> str:
+    """Why a token was refused, from an answer that has no fixed form (Docker Hub: `details`; the distribution's `errors`)."""
+    try:
+        answer = load_json(body, "refusal")
+        errors = answer.get("errors")
+        first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else answer
+        text = first.get("details") or first.get("message") or ""
+    except RegistryError:
+        return ""
+    return "".join(c for c in text if c.isprintable())[:200] if isinstance(text, str) else ""
 
 
 def _is_token(value: object) -> bool:

@@ -88,10 +88,10 @@ class CredentialStore:
         store = config.get("credsStore")
         return store if isinstance(store, str) and store else None
 
-    def store(self, domain: str, credential: Credential) -> None:
+    def store(self, domain: str, credential: Credential) -> bool:
         """Keeps what a login proved right, in the helper if there is one, else in the file, replaced as one step (0600).
 
-        Raises HelperError, UsageError, StoreError.
+        Returns whether a password lies in the file now that did not before. Raises HelperError, UsageError, StoreError.
         """
         helper, key = self.helper(domain), key_of(domain)
         entry: dict[str, str] = {}
@@ -105,7 +105,9 @@ class CredentialStore:
             entry = {"auth": _encode(credential.username, credential.password)}
         with self._changing() as config:
             # With a helper the entry is empty and says that there is one, as docker writes it.
+            known = _auths(config).get(key)
             _auths(config)[key] = entry
+        return known != entry and bool(entry) and bool(credential.password)
 
     def erase(self, domain: str) -> None:
         """Forgets a registry's credentials; no error where there are none. Raises HelperError, UsageError, StoreError."""

@@ -17,7 +17,7 @@ from engine.images.reference import DEFAULT_DOMAIN
 from engine.images.registry import read_error
 from engine.images.transport import Access, Transport
 
-_ACCEPTED = "an account that the registry knows: is the password right, and has it not expired?"
+_HINT = "is the password right? Some registries want an access token in its place"
 
 
 def domain_of(server: str | None) -> str:
@@ -75,9 +75,6 @@ def _prove(transport: Transport, endpoint: Endpoint, credential: Credential) -> 
             if status == 403 or not authorizer.answer(challenge, sent):
                 break
         except TokenRefused as e:
-            raise _refused(url, e.message) from e
-    raise _refused(url, text)
-
-
-def _refused(url: str, text: str) -> Unauthorized:
-    return Unauthorized(f'Get "{url}": unauthorized: {text or "incorrect username or password"}', f"give {_ACCEPTED}")
+            reason = e.reason or "incorrect username or password"
+            raise Unauthorized(f'Get "{url}": unauthorized: {reason}', _HINT) from e
+    raise Unauthorized(f"login attempt to {url} failed with status: {status} {response.reason}", _HINT)

@@ -35,8 +35,7 @@ def login(
     if accepted is None:
         credential = _prompt(domain, username, password, known.username if known else "")
         accepted = prove(domain, credential, context.environ)
-    store.store(domain, accepted)
-    if accepted.password and not store.helper(domain):
+    if store.store(domain, accepted):
         _warn(_UNENCRYPTED.format(store.path))
     print("Login Succeeded")
 
@@ -49,14 +48,14 @@ def logout(context: Context, server: str | None) -> None:
 
 def _given(username: str | None, password: str | None, from_stdin: bool) -> str | None:
     """The password of the command line, or that on stdin, whose last line feed is not part of it."""
+    if password and from_stdin:
+        raise UsageError("conflicting options: cannot specify both --password and --password-stdin")
     if password:
         _warn("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
-        if from_stdin:
-            raise UsageError("--password and --password-stdin are mutually exclusive")
     if not from_stdin:
         return password
     if not username:
-        raise UsageError("Must provide --username with --password-stdin")
+        raise UsageError("the --password-stdin option requires --username to be set")
     text = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if not text:
         raise UsageError("password is empty")
@@ -64,8 +63,8 @@ def _given(username: str | None, password: str | None, from_stdin: bool) -> str 
 
 
 def _try_known(context: Context, domain: str, known: Credential) -> Credential | None:
-    print(f"Authenticating with existing credentials... [Username: {known.username}]")
-    print("To login with a different account, run 'mini logout' followed by 'mini login'\n", flush=True)
+    _warn(f"Authenticating with existing credentials... [Username: {known.username}]\n")
+    _warn(" Info -> To login with a different account, run 'mini logout' followed by 'mini login'\n\n")
     try:
         return prove(domain, known, context.environ)
     except Unauthorized:
