@@ -26,7 +26,7 @@ def store_error(e: OSError, what: str, path: str) -> StoreError:
         errno.EACCES: "run mini as root, or choose another data root with --root DIR",
         errno.EPERM: "run mini as root, or choose another data root with --root DIR",
         errno.EROFS: "the file system is read-only: choose another data root with --root DIR",
-        errno.ENOSPC: "free some space (mini rmi, mini rm), or choose another data root with --root DIR",
+        errno.ENOSPC: "free some space (mini system prune, mini rmi), or choose another data root with --root DIR",
         errno.EDQUOT: "the disk quota is used up: free some space, or choose another data root with --root DIR",
     }
     return StoreError(f"cannot {what} {path}: {os.strerror(e.errno or 0)}", hints.get(e.errno or 0))
