@@ -132,6 +132,8 @@ def test_the_same_layers_make_the_same_root(both: Both, tmp_path: Path) -> None:
     both.docker.run("load", "-q", "-i", str(image))
     container = both.docker.run("create", "layers:test").lines[-1]
     both.docker.run("export", "-o", str(tmp_path / "root.tar"), container)
+    both.docker.run("rm", container)
+    both.docker.run("rmi", "layers:test")
     dockers = exported((tmp_path / "root.tar").read_bytes())
     assert len(dockers) > 25
     for kind in DRIVERS.values():
