@@ -169,6 +169,12 @@ def _clean(destination: str) -> str:
     return os.path.normpath(destination)
 
 
+def user_mounts(inspect: dict[str, Any]) -> list[Mount]:
+    """The bind mounts and volumes that the user asked for, shallow before deep."""
+    found = [_user_mount(point) for point in inspect["Mounts"] if point["Type"] != "tmpfs"]
+    return sorted(found, key=lambda m: m["destination"].count("/"))
+
+
 def _user_mount(point: dict[str, Any]) -> Mount:
     options = ["rbind", point["Propagation"] or "rprivate"]
     if not point["RW"]:

@@ -182,6 +182,20 @@ def mount_root(ctx: Context, record: Record) -> int:
     return mounts.detached(overlay, mounts.parse(overlay))
 
 
+def open_image(ctx: Context, record: Record) -> int:
+    """The root of the container's image alone, read-only, as a detached mount."""
+    from engine.runtime import mounts
+    from engine.storage import drivers
+
+    data = record.config["GraphDriver"]
+    driver = drivers.choose(ctx.paths, data["Name"])
+    diff_ids = data["Data"]["DiffIDs"]
+    if image := driver.root_mounts(record.id, diff_ids).image:
+        _mount_image(ctx, image)
+    root = driver.image_root(diff_ids)
+    return mounts.detached(root, mounts.parse(root))
+
+
 def _mount_image(ctx: Context, image: Any) -> None:
     from engine.runtime import mounts
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.declarations import archives, containers, images, objects, registries, system
+from engine.cli.declarations import archives, changes, containers, images, lives, objects, registries, system
 from engine.cli.declare import HELP_SHORTHAND, Group, flag, option
 
 
@@ -70,7 +70,7 @@ def root(
 
 def _assemble() -> None:
     apps = {"": app, **{name: _make(text) for name, text in _GROUPS.items()}}
-    for declarations in (containers, images, registries, archives, system, objects):
+    for declarations in (containers, lives, changes, images, registries, archives, system, objects):
         declarations.commands.register(apps)
     for name in _GROUPS:
         app.add_typer(apps[name], name=name, rich_help_panel="Management Commands")

@@ -18,10 +18,30 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         (),
     ),
+    'attach': (
+        'attach:main', 'CONTAINER', True, (('container', True, False),),
+        (
+            ('detach_keys', 'string', False, None, ('--detach-keys',)),
+            ('no_stdin', '', False, False, ('--no-stdin',)),
+            ('sig_proxy', '', False, True, ('--sig-proxy',)),
+        ),
+        ('attach', 'container attach'),
+    ),
+    'commit': (
+        'changes:commit', 'CONTAINER [REPOSITORY[:TAG]]', True, (('container', True, False), ('reference', False, False)),
+        (
+            ('author', 'string', False, '', ('-a', '--author')),
+            ('change', 'list', True, None, ('-c', '--change')),
+            ('message', 'string', False, '', ('-m', '--message')),
+            ('pause', '', False, True, ('-p', '--pause')),
+        ),
+        ('commit', 'container commit'),
+    ),
     'container inspect': (
         'inspect:containers', 'CONTAINER [CONTAINER...]', True, (('names', True, True),),
         (
             ('format', 'string', False, None, ('-f', '--format')),
+            ('size', '', False, False, ('-s', '--size')),
         ),
         ('container inspect',),
     ),
@@ -32,6 +52,15 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
             ('force', '', False, False, ('-f', '--force')),
         ),
         ('container prune',),
+    ),
+    'cp': (
+        'cp:main', 'CONTAINER:SRC_PATH DEST_PATH|-', True, (('source', True, False), ('destination', True, False)),
+        (
+            ('archive', '', False, False, ('-a', '--archive')),
+            ('follow_link', '', False, False, ('-L', '--follow-link')),
+            ('quiet', '', False, False, ('-q', '--quiet')),
+        ),
+        ('cp', 'container cp'),
     ),
     'create': (
         'run:create', 'IMAGE [COMMAND] [ARG...]', False, (('image', True, False), ('command', False, True)),
@@ -100,10 +129,27 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('demo',),
     ),
+    'diff': (
+        'changes:diff', 'CONTAINER', True, (('container', True, False),),
+        (
+        ),
+        ('diff', 'container diff'),
+    ),
+    'events': (
+        'events:main', '', True, (),
+        (
+            ('filter', 'filter', True, None, ('-f', '--filter')),
+            ('format', 'string', False, None, ('--format',)),
+            ('since', 'string', False, None, ('--since',)),
+            ('until', 'string', False, None, ('--until',)),
+        ),
+        ('events', 'system events'),
+    ),
     'exec': (
         'exec:main', 'CONTAINER COMMAND [ARG...]', False, (('container', True, False), ('command', True, True)),
         (
             ('detach', '', False, False, ('-d', '--detach')),
+            ('detach_keys', 'string', False, None, ('--detach-keys',)),
             ('env', 'list', True, None, ('-e', '--env')),
             ('env_files', 'list', True, None, ('--env-file',)),
             ('interactive', '', False, False, ('-i', '--interactive')),
@@ -188,6 +234,7 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         'inspect:anything', 'NAME|ID [NAME|ID...]', True, (('names', True, True),),
         (
             ('format', 'string', False, None, ('-f', '--format')),
+            ('size', '', False, False, ('-s', '--size')),
             ('type', 'string', False, None, ('--type',)),
         ),
         ('inspect',),
@@ -230,6 +277,7 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
             ('since', 'string', False, None, ('--since',)),
             ('tail', 'string', False, 'all', ('-n', '--tail')),
             ('timestamps', '', False, False, ('-t', '--timestamps')),
+            ('until', 'string', False, None, ('--until',)),
         ),
         ('logs', 'container logs'),
     ),
@@ -256,15 +304,29 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('network ls', 'network list'),
     ),
+    'pause': (
+        'lifecycle:pause', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+        ),
+        ('pause', 'container pause'),
+    ),
+    'port': (
+        'port:main', 'CONTAINER [PRIVATE_PORT[/PROTO]]', True, (('container', True, False), ('private_port', False, False)),
+        (
+        ),
+        ('port', 'container port'),
+    ),
     'ps': (
         'ps:main', '', True, (),
         (
             ('all', '', False, False, ('-a', '--all')),
+            ('filter', 'filter', True, None, ('-f', '--filter')),
             ('format', 'string', False, None, ('--format',)),
             ('last', 'int', False, '-1', ('-n', '--last')),
             ('latest', '', False, False, ('-l', '--latest')),
             ('no_trunc', '', False, False, ('--no-trunc',)),
             ('quiet', '', False, False, ('-q', '--quiet')),
+            ('size', '', False, False, ('-s', '--size')),
         ),
         ('ps', 'container ls', 'container list', 'container ps'),
     ),
@@ -294,6 +356,20 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
             ('verbose', '', False, False, ('-v', '--verbose')),
         ),
         ('registry serve',),
+    ),
+    'rename': (
+        'rename:main', 'CONTAINER NEW_NAME', True, (('container', True, False), ('new_name', True, False)),
+        (
+        ),
+        ('rename', 'container rename'),
+    ),
+    'restart': (
+        'lifecycle:restart', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+            ('signal', 'string', False, None, ('-s', '--signal')),
+            ('timeout', 'int', False, None, ('-t', '--timeout', '--time')),
+        ),
+        ('restart', 'container restart'),
     ),
     'rm': (
         'lifecycle:rm', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
@@ -401,6 +477,16 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         ('start', 'container start'),
     ),
+    'stats': (
+        'stats:main', '[CONTAINER...]', True, (('container', False, True),),
+        (
+            ('all', '', False, False, ('-a', '--all')),
+            ('format', 'string', False, None, ('--format',)),
+            ('no_stream', '', False, False, ('--no-stream',)),
+            ('no_trunc', '', False, False, ('--no-trunc',)),
+        ),
+        ('stats', 'container stats'),
+    ),
     'stop': (
         'lifecycle:stop', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
         (
@@ -444,6 +530,32 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         (
         ),
         ('tag', 'image tag'),
+    ),
+    'top': (
+        'top:main', 'CONTAINER [ps OPTIONS]', False, (('container', True, False), ('ps_options', False, True)),
+        (
+        ),
+        ('top', 'container top'),
+    ),
+    'unpause': (
+        'lifecycle:unpause', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+        ),
+        ('unpause', 'container unpause'),
+    ),
+    'update': (
+        'update:main', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
+        (
+            ('cpu_shares', 'int', False, None, ('-c', '--cpu-shares')),
+            ('cpus', 'decimal', False, None, ('--cpus',)),
+            ('cpuset_cpus', 'string', False, None, ('--cpuset-cpus',)),
+            ('memory', 'bytes', False, None, ('-m', '--memory')),
+            ('memory_reservation', 'bytes', False, None, ('--memory-reservation',)),
+            ('memory_swap', 'bytes', False, None, ('--memory-swap',)),
+            ('pids_limit', 'int', False, None, ('--pids-limit',)),
+            ('restart', 'string', False, None, ('--restart',)),
+        ),
+        ('update', 'container update'),
     ),
     'version': (
         'version:main', '', True, (),
@@ -500,19 +612,31 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
 }
 
 ALIASES = {
+    'container attach': 'attach',
+    'container commit': 'commit',
+    'container cp': 'cp',
     'container create': 'create',
+    'container diff': 'diff',
     'container exec': 'exec',
     'container export': 'export',
     'container kill': 'kill',
     'container list': 'ps',
     'container logs': 'logs',
     'container ls': 'ps',
+    'container pause': 'pause',
+    'container port': 'port',
     'container ps': 'ps',
     'container remove': 'rm',
+    'container rename': 'rename',
+    'container restart': 'restart',
     'container rm': 'rm',
     'container run': 'run',
     'container start': 'start',
+    'container stats': 'stats',
     'container stop': 'stop',
+    'container top': 'top',
+    'container unpause': 'unpause',
+    'container update': 'update',
     'container wait': 'wait',
     'image history': 'history',
     'image import': 'import',
@@ -526,6 +650,7 @@ ALIASES = {
     'image save': 'save',
     'image tag': 'tag',
     'network list': 'network ls',
+    'system events': 'events',
     'system fsck': 'fsck',
     'system info': 'info',
     'volume list': 'volume ls',

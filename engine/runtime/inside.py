@@ -63,14 +63,19 @@ def _make(root: int, path: str, mode: int, file: bool) -> int:
 
 
 def _make_one(root: int, directory: str, name: str, mode: int, file: bool) -> str | None:
-    """Makes one name; where there is a (dangling) symlink instead, returns what it points to."""
+    """Makes one name; where there is a (dangling) symlink instead, returns what it points to.
+
+    The directory keeps its times: a mount point is no change that the container has made.
+    """
     parent = open_in(root, directory, linux.O_PATH | os.O_DIRECTORY)
+    times = os.fstat(parent)
     try:
         if file:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(name, flags, 0o644, dir_fd=parent))
         else:
             os.mkdir(name, mode, dir_fd=parent)
+        os.utime(".", ns=(times.st_atime_ns, times.st_mtime_ns), dir_fd=parent)
         return None
     except FileExistsError:
         try:

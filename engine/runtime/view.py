@@ -1,4 +1,4 @@
-"""A running container's root, seen from outside: the file system alone, without what is mounted in it.
+"""A container's root, seen from outside. Of a running one: the file system alone, without what is mounted in it.
 
 What is reached by /proc/PID/root shows volumes, /proc and everything else that was mounted over the root. A bind mount of the
 root that is not recursive shows what lies below them, which is what belongs to the container. open_tree(2) clones only
@@ -11,7 +11,14 @@ import os
 
 from engine import linux
 from engine.errors import RuntimeFault
+from engine.runtime import mounts, rootfs
 from engine.runtime.process import channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.oci.runtime import Mount
 
 _STEP = "open_tree"
 
@@ -22,23 +29,36 @@ def root_of(pid: int) -> int:
     The child has no business there but two system calls: it looks nothing up in the container, and the container's
     processes, which are in another PID namespace, cannot see it.
     """
-    ours, theirs = channel.pair()
-    namespace = -1
     try:
         namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        child = os.fork()
-        if child == 0:
-            _hand_over(theirs, namespace)
-        theirs.close()
-        answer = ours.receive()
-        _, status = os.waitpid(child, 0)
     except OSError as e:
         raise RuntimeFault(
             _STEP, f"cannot join process {pid}: {os.strerror(e.errno or 0).lower()}", e.errno or 0
         ) from e
+    try:
+        return _from_child(lambda: _clone_root(namespace))
     finally:
-        if namespace >= 0:
-            os.close(namespace)
+        os.close(namespace)
+
+
+def _clone_root(namespace: int) -> int:
+    linux.setns(namespace, linux.CLONE_NEWNS)
+    return linux.open_tree(linux.AT_FDCWD, "/", linux.OPEN_TREE_CLONE)
+
+
+def _from_child(make: Callable[[], int]) -> int:
+    """The descriptor that `make` returns in a child process. Raises RuntimeFault."""
+    ours, theirs = channel.pair()
+    try:
+        child = os.fork()
+        if child == 0:
+            _hand_over(theirs, make)
+        theirs.close()
+        answer = ours.receive()
+        _, status = os.waitpid(child, 0)
+    except OSError as e:
+        raise RuntimeFault(_STEP, f"cannot fork: {os.strerror(e.errno or 0).lower()}", e.errno or 0) from e
+    finally:
         ours.close()
         theirs.close()
     if answer is None:
@@ -49,13 +69,31 @@ def root_of(pid: int) -> int:
     return root
 
 
-def _hand_over(parent: channel.Channel, namespace: int) -> None:
+def _hand_over(parent: channel.Channel, make: Callable[[], int]) -> None:
     """The child: never returns."""
     try:
-        linux.setns(namespace, linux.CLONE_NEWNS)
-        parent.send("root", linux.open_tree(linux.AT_FDCWD, "/", linux.OPEN_TREE_CLONE))
+        parent.send("root", make())
+    except RuntimeFault as e:
+        parent.send_fault(e)
     except OSError as e:
         text = f"cannot open the container's root: {os.strerror(e.errno or 0).lower()}"
         parent.send_fault(RuntimeFault(_STEP, text, e.errno or 0))
     finally:
         os._exit(0)
+
+
+def with_mounts(root: int, wanted: list[Mount], path: str) -> int:
+    """The detached mount `root` with `wanted` mounted in it, as one detached tree; the caller closes it. Raises RuntimeFault.
+
+    A child puts it together at the directory `path` in a mount namespace of its own, which ends with it.
+    """
+    return _from_child(lambda: _assemble(root, wanted, path))
+
+
+def _assemble(root: int, wanted: list[Mount], path: str) -> int:
+    linux.unshare(linux.CLONE_NEWNS)
+    rootfs.isolate("rprivate", path)
+    top = rootfs.assemble(root, path)
+    for m in wanted:
+        mounts.mount_inside(m, top)
+    return linux.open_tree(top, "", linux.OPEN_TREE_CLONE | linux.AT_EMPTY_PATH | linux.AT_RECURSIVE)

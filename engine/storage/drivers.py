@@ -106,6 +106,10 @@ class Driver:
         """(permission bits, uid, gid, mtime in ns) of the image's root directory; prepares the image where needed."""
         raise NotImplementedError
 
+    def image_root(self, diff_ids: list[str]) -> Mount:
+        """The image's root alone, read-only; with the driver erofs, once `RootMounts.image` is mounted."""
+        raise NotImplementedError
+
     # containers
 
     def create_root(self, container_id: str, diff_ids: list[str]) -> None:
@@ -143,11 +147,9 @@ class Driver:
     def _overlay(self, container_id: str, lowers: list[str]) -> Mount:
         """The overlay of a container's root; `lowers` has the topmost first, as overlayfs wants them."""
         upper, work = self._upper(container_id)
-        if len(lowers) > 1 and host.kernel_version() >= _LOWERDIR_APPEND:
-            options = [f"lowerdir+={lower}" for lower in lowers]
-        else:
-            options = ["lowerdir=" + ":".join(_escape(lower) for lower in lowers)]
-        options += [f"upperdir={upper}", f"workdir={work}"]
+        options = _lower_options(lowers)
+        # `storage.upper` reads the upper directory by itself: whatever is in it must be whole there
+        options += [f"upperdir={upper}", f"workdir={work}", "redirect_dir=off", "metacopy=off"]
         return {"destination": "", "type": "overlay", "source": "overlay", "options": options}
 
 
@@ -179,6 +181,9 @@ class ErofsDriver(Driver):
             "options": options,
         }
         return RootMounts(image, [self._overlay(container_id, [image["destination"]])])
+
+    def image_root(self, diff_ids: list[str]) -> Mount:
+        return _read_only(self.paths.image_mount(chain_id(diff_ids)))
 
     def root_attributes(self, diff_ids: list[str]) -> tuple[int, int, int, int]:
         from engine.storage.erofs.format import read_root
@@ -240,6 +245,12 @@ class DirectoryDriver(Driver):
             )
         return RootMounts(None, [self._overlay(container_id, lowers)])
 
+    def image_root(self, diff_ids: list[str]) -> Mount:
+        lowers = [self.paths.tree(chain) for chain in reversed(self._chains(diff_ids))]
+        if len(lowers) == 1:
+            return _read_only(lowers[0])  # an overlay without an upper directory needs two lower ones
+        return {"destination": "", "type": "overlay", "source": "overlay", "options": ["ro", *_lower_options(lowers)]}
+
     def root_attributes(self, diff_ids: list[str]) -> tuple[int, int, int, int]:
         self.prepare(diff_ids)
         status = os.stat(self.paths.tree(self._chains(diff_ids)[-1]))
@@ -285,6 +296,16 @@ def _record(paths: Paths, name: str) -> None:
     """Notes the driver that a data root was first used with: a new kernel is no reason to derive everything again."""
     if not _recorded(paths):
         write_atomic(paths.driver, name.encode() + b"\n")
+
+
+def _lower_options(lowers: list[str]) -> list[str]:
+    if len(lowers) > 1 and host.kernel_version() >= _LOWERDIR_APPEND:
+        return [f"lowerdir+={lower}" for lower in lowers]
+    return ["lowerdir=" + ":".join(_escape(lower) for lower in lowers)]
+
+
+def _read_only(directory: str) -> Mount:
+    return {"destination": "", "type": "bind", "source": directory, "options": ["bind", "ro"]}
 
 
 def _escape(path: str) -> str:
