@@ -5,23 +5,29 @@ from __future__ import annotations
 
 def seconds_of(timestamp: str) -> float:
     """RFC 3339 ("2026-11-24T05:47:42.123456789Z", or with an offset) as seconds since the epoch; 0 for Go's zero time."""
+    return nanoseconds_of(timestamp) / 1e9
+
+
+def nanoseconds_of(timestamp: str) -> int:
+    """The same in whole nanoseconds, as logs and events have it, which a float cannot hold."""
     try:
         year, month, day = int(timestamp[0:4]), int(timestamp[5:7]), int(timestamp[8:10])
         hour, minute, second = int(timestamp[11:13]), int(timestamp[14:16]), int(timestamp[17:19])
     except ValueError:
-        return 0.0
+        return 0
     if year <= 1:
-        return 0.0
+        return 0
     rest = timestamp[19:]
     digits = 0
     if rest.startswith("."):
         digits = next((i for i, c in enumerate(rest[1:], 1) if not c.isdigit()), len(rest))
-    fraction = float("0" + rest[:digits]) if digits else 0.0
+    fraction = int(f"{rest[1:digits]:0<9}"[:9]) if digits > 1 else 0
     zone = rest[digits:]
     offset = 0
     if zone[:1] in ("+", "-"):
         offset = (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60) * (-1 if zone[0] == "-" else 1)
-    return _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset + fraction
+    seconds = _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset
+    return seconds * 1_000_000_000 + fraction
 
 
 def _days(year: int, month: int, day: int) -> int:

@@ -6,6 +6,7 @@ Reads records only, and imports nothing that makes containers: `ps` and `inspect
 from __future__ import annotations
 
 import os
+import time
 
 from engine import events, records
 from engine.errors import MiniError
@@ -94,11 +95,15 @@ def _network_settings(mode: str, endpoint: dict[str, Any]) -> dict[str, Any]:
     return {"Ports": {}} | shown | {"Networks": {mode: shown | {"NetworkID": endpoint.get("network_id", "")}}}
 
 
-def read_logs(ctx: Context, name: str, follow: bool = False, tail: int | None = None) -> Iterator[logs.Entry]:
-    """The container's output so far, and with `follow` what comes until it ends."""
+def read_logs(
+    ctx: Context, name: str, follow: bool = False, tail: int | None = None, until: int | None = None
+) -> Iterator[logs.Entry]:
+    """The container's output so far, and with `follow` what comes until it ends, or until a time (nanoseconds)."""
     record = records.find(ctx.paths, name)
 
     def alive() -> bool:
+        if until is not None and time.time_ns() > until:
+            return False
         return os.path.isdir(record.directory) and records.is_alive(record.load_state(), "MonitorPid")
 
     return logs.read(record.log_path, tail, alive if follow else None)

@@ -32,11 +32,11 @@ _ESCAPES = {
 }
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]], minimum: int = _COLUMN_MINIMUM) -> str:
     """Columns as text/tabwriter lays them out for Docker: at least ten wide, three apart, nothing after the last."""
     if not rows:
         return ""
-    widths = [max(_COLUMN_MINIMUM, *(len(row[i]) + _COLUMN_GAP for row in rows)) for i in range(len(rows[0]) - 1)]
+    widths = [max(minimum, *(len(row[i]) + _COLUMN_GAP for row in rows)) for i in range(len(rows[0]) - 1)]
     lines = ("".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)) + row[-1] for row in rows)
     return "".join(line + "\n" for line in lines)
 

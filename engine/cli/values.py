@@ -130,32 +130,64 @@ def tail(text: str) -> int:
 
 
 def since(text: str, now: float) -> float:
-    """Seconds since the epoch of `--since`: RFC 3339, a date, Unix seconds, or a duration before `now` ("42m", "1h30m")."""
-    from engine.cli.formats import seconds_of
+    """`moment` in seconds."""
+    return moment(text, round(now * 1e9)) / 1e9
+
+
+def moment(text: str, now: int) -> int:
+    """Nanoseconds since the epoch of `--since` and `--until`: RFC 3339 or a part of it (in the local time zone, unless it names
+    one), Unix seconds, or a duration before `now` ("42m", "1h30m") (moby, api/types/time). UsageError in Docker's words.
+    """
+    from engine.times import nanoseconds_of
 
     try:
-        return float(text)
-    except ValueError:
+        if text != "0":
+            return now - round(duration(text) * 1e9)
+    except UsageError:
         pass
+    seconds, _, fraction = text.partition(".")
+    if seconds.isascii() and seconds.isdigit() and (fraction or "0").isdigit():
+        return int(seconds) * 1_000_000_000 + int(f"{fraction:0<9}"[:9])
     if len(text) >= 10 and text[4:5] == "-" and text[7:8] == "-":
-        padded = text + "T00:00:00"[len(text) - 10 :] if len(text) < 19 else text
-        if moment := seconds_of(padded):
-            return moment
-    return now - duration(text)
+        body = text.rstrip("Z")
+        if len(text) > 16 and text[-6] in "+-":
+            body = text[:-6]
+        zone = text[len(body) :]
+        missing = "T00:00:00"[max(0, len(body) - 10) :]
+        if found := nanoseconds_of(body + missing + (zone or "Z")):
+            return found if zone else found - _local_offset(found)
+    raise UsageError(f'failed to parse value as time or duration: "{text}"')
+
+
+def _local_offset(wall: int) -> int:
+    """Nanoseconds that the local time zone is ahead of UTC at a local time."""
+    import time
+
+    return time.localtime(wall // 1_000_000_000).tm_gmtoff * 1_000_000_000
+
+
+def port_number(text: str) -> int:
+    try:
+        if not text.isascii() or not text.isdigit() or int(text) > 65535:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f'invalid port ({text}): strconv.ParseUint: parsing "{text}": invalid syntax') from None
+    return int(text)
 
 
 def duration(text: str) -> float:
-    """Seconds of Go's durations: "10s", "1h30m", "500ms"."""
+    """Seconds of Go's durations: "10s", "1h30m", "500ms", "-1m"."""
     import re
 
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-    parts = re.findall(r"([0-9.]+)([a-zµ]+)", text)
+    body = text[1:] if text[:1] in ("+", "-") else text
+    parts = re.findall(r"([0-9.]+)([a-zµ]+)", body)
     try:
-        if text == "0":
+        if body == "0":
             return 0.0
-        if not parts or "".join(number + unit for number, unit in parts) != text:
+        if not parts or "".join(number + unit for number, unit in parts) != body:
             raise ValueError
-        return sum(float(number) * units[unit] for number, unit in parts)
+        return sum(float(number) * units[unit] for number, unit in parts) * (-1 if text[0] == "-" else 1)
     except (ValueError, KeyError):
         raise UsageError(f'invalid duration "{text}"', "for instance 10s, 42m or 1h30m") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine import containers
+from engine.attach import DETACH_KEYS, parse_detach_keys
 from engine.context import Context
 from engine.options import ExecOptions
 
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def main(context: Context, container: str, command: list[str], **asked: Any) -> int:
-    code = containers.exec_(context, container, command, ExecOptions(**asked))
+def main(context: Context, container: str, command: list[str], detach_keys: str | None, **asked: Any) -> int:
+    options = ExecOptions(**asked)
+    options.detach_keys = parse_detach_keys(detach_keys) if detach_keys is not None else DETACH_KEYS
+    code = containers.exec_(context, container, command, options)
+    if code is None and not options.detach:
+        from engine.cli.commands.attach import detached
+
+        return detached()
     return code or 0

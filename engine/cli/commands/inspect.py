@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     Finder = Callable[[Context, str], Any]
 
 
-def anything(context: Context, names: list[str], format: str | None, type: str | None) -> int:
+def anything(context: Context, names: list[str], format: str | None, size: bool, type: str | None) -> int:
     finders: dict[str, Finder] = {"container": _container, "image": _image, "volume": _volume, "network": _network}
+    if size:
+        finders = {kind: _sized if kind == "container" else _unsized(kind, find) for kind, find in finders.items()}
     if type and type not in finders:
         raise UsageError(f'"{type}" is not a valid value for --type', f"valid are {', '.join(finders)}")
     kinds = [finders[type]] if type else list(finders.values())
     return _show(context, names, format, kinds)
 
 
-def containers(context: Context, names: list[str], format: str | None) -> int:
-    return _show(context, names, format, [_container])
+def containers(context: Context, names: list[str], format: str | None, size: bool) -> int:
+    return _show(context, names, format, [_sized if size else _container])
 
 
 def images(context: Context, names: list[str], format: str | None) -> int:
@@ -81,6 +83,22 @@ def _container(context: Context, name: str) -> Any:
     from engine import views
 
     return views.inspect(context, name)
+
+
+def _sized(context: Context, name: str) -> Any:
+    from engine import listing
+
+    found = _container(context, name)
+    return found | dict(zip(("SizeRw", "SizeRootFs"), listing.sizes(context, found), strict=True))
+
+
+def _unsized(kind: str, find: Finder) -> Finder:
+    def find_and_warn(context: Context, name: str) -> Any:
+        found = find(context, name)
+        print(f"WARNING: --size ignored for {kind}", file=sys.stderr)
+        return found
+
+    return find_and_warn
 
 
 def _image(context: Context, name: str) -> Any:

@@ -1,8 +1,8 @@
-"""`mini stop`, `kill`, `rm` and `wait`: one after the other, for every container named."""
+"""`mini stop`, `restart`, `kill`, `pause`, `unpause`, `rm` and `wait`: one after the other, for every container named."""
 
 from __future__ import annotations
 
-from engine import containers
+from engine import containers, pausing
 from engine.cli.each import each
 from engine.context import Context
 from engine.errors import NotFound
@@ -10,6 +10,18 @@ from engine.errors import NotFound
 
 def stop(context: Context, container: list[str], signal: str | None, timeout: int | None) -> int:
     return each(container, lambda name: containers.stop(context, name, timeout, signal), echo=True)
+
+
+def restart(context: Context, container: list[str], signal: str | None, timeout: int | None) -> int:
+    return each(container, lambda name: containers.restart(context, name, timeout, signal), echo=True)
+
+
+def pause(context: Context, container: list[str]) -> int:
+    return each(container, lambda name: pausing.pause(context, name), echo=True)
+
+
+def unpause(context: Context, container: list[str]) -> int:
+    return each(container, lambda name: pausing.unpause(context, name), echo=True)
 
 
 def kill(context: Context, container: list[str], signal: str) -> int:

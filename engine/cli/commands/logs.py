@@ -6,16 +6,36 @@ import sys
 import time
 
 from engine import views
-from engine.cli import formats, values
+from engine.cli import values
 from engine.context import Context
+from engine.errors import UsageError
+from engine.times import nanoseconds_of
 
 
-def main(context: Context, container: str, follow: bool, since: str | None, tail: str, timestamps: bool) -> None:
+def main(
+    context: Context, container: str, follow: bool, since: str | None, tail: str, timestamps: bool, until: str | None
+) -> None:
     count = None if tail == "all" or tail.startswith("-") else values.tail(tail)
-    earliest = values.since(since, time.time()) if since else None
-    for entry in views.read_logs(context, container, follow, count):
-        if earliest is not None and formats.seconds_of(entry.time) < earliest:
+    now = time.time_ns()
+    first, last = _moment("since", since, now), _moment("until", until, now)
+    last_stream = sys.stdout.buffer
+    for entry in views.read_logs(context, container, follow, count, last):
+        moment = nanoseconds_of(entry.time) if first is not None or last is not None else 0
+        if (first is not None and moment < first) or (last is not None and moment > last):
             continue
         stream = sys.stdout.buffer if entry.stream == "stdout" else sys.stderr.buffer
+        if stream is not last_stream:
+            # both may be one terminal: in the order of the log
+            last_stream.flush()
+            last_stream = stream
         stream.write(entry.time.encode() + b" " + entry.data if timestamps else entry.data)
-        stream.flush()
+        if follow:
+            stream.flush()
+    last_stream.flush()
+
+
+def _moment(option: str, text: str | None, now: int) -> int | None:
+    try:
+        return values.moment(text, now) if text else None
+    except UsageError as e:
+        raise UsageError(f'invalid value for "{option}": {e.message}') from None

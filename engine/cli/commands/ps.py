@@ -31,17 +31,42 @@ HEADERS = {
 }
 
 
-def main(context: Context, all: bool, format: str | None, last: int, latest: bool, no_trunc: bool, quiet: bool) -> None:
-    found = views.list_(context)
-    if latest:
-        last = 1
-    if last > 0:
-        found = found[:last]
-    elif not all:
-        found = [c for c in found if c["State"]["Running"] or c["State"]["Status"] == "paused"]
+def main(
+    context: Context,
+    all: bool,
+    filter: list[str],
+    format: str | None,
+    last: int,
+    latest: bool,
+    no_trunc: bool,
+    quiet: bool,
+    size: bool,
+) -> None:
+    found = _chosen(context, all, filter, 1 if latest else last)
     now = time.time()
     rows = [row(c, now, truncate=not no_trunc) for c in found]
-    templates.show(rows, COLUMNS, HEADERS, format, "ID" if quiet else None)
+    if not quiet and (size or ".Size" in (format or "")):
+        from engine import listing
+
+        for shown, container in zip(rows, found, strict=True):
+            written, with_image = listing.sizes(context, container)
+            shown["Size"] = f"{formats.size(written)} (virtual {formats.size(with_image)})"
+    columns = (*COLUMNS, "Size") if size else COLUMNS
+    templates.show(rows, columns, HEADERS, format, "ID" if quiet else None)
+
+
+def _chosen(context: Context, all: bool, filter: list[str], last: int) -> list[dict[str, Any]]:
+    """Those that pass the filters; without -a, -n and a filter for states, those that run; with -n the newest of them."""
+    found = views.list_(context)
+    if filter:
+        from engine import listing
+
+        filters = listing.Filters(context, filter)
+        found = [c for c in found if filters.match(c)]
+        all = all or filters.names_states
+    if last > 0:
+        return found[:last]
+    return found if all else [c for c in found if c["State"]["Running"]]
 
 
 def row(container: dict[str, Any], now: float, truncate: bool) -> dict[str, str]:

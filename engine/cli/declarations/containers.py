@@ -162,6 +162,9 @@ def exec_(
     container: Annotated[str, typer.Argument()],
     command: Annotated[list[str], typer.Argument()],
     detach: Annotated[bool, flag("-d", "--detach", help="Detached mode: run command in the background")] = False,
+    detach_keys: Annotated[
+        String, option("--detach-keys", help="Override the key sequence for detaching a container")
+    ] = None,
     env: Annotated[Strings, option("-e", "--env", kind="list", help="Set environment variables")] = None,
     env_files: Annotated[
         Strings, option("--env-file", kind="list", help="Read in a file of environment variables")
@@ -178,6 +181,9 @@ def exec_(
 @commands.command("ps", panel=COMMON, aliases=("container ls", "container list", "container ps"))
 def ps(
     all: Annotated[bool, flag("-a", "--all", help="Show all containers (default shows just running)")] = False,
+    filter: Annotated[
+        Strings, option("-f", "--filter", kind="filter", help="Filter output based on conditions provided")
+    ] = None,
     format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
     last: Annotated[
         str, option("-n", "--last", kind="int", help="Show n last created containers (includes all states)")
@@ -187,6 +193,7 @@ def ps(
     ] = False,
     no_trunc: Annotated[bool, flag("--no-trunc", help="Don't truncate output")] = False,
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only display container IDs")] = False,
+    size: Annotated[bool, flag("-s", "--size", help="Display total file sizes")] = False,
 ) -> None:
     """List containers"""
 
@@ -247,6 +254,10 @@ def logs(
         str, option("-n", "--tail", help='Number of lines to show from the end of the logs (default "all")')
     ] = "all",
     timestamps: Annotated[bool, flag("-t", "--timestamps", help="Show timestamps")] = False,
+    until: Annotated[
+        String,
+        option("--until", help='Show logs before a timestamp ("2013-01-02T13:23:37Z") or relative ("42m")'),
+    ] = None,
 ) -> None:
     """Fetch the logs of a container"""
 
@@ -260,5 +271,6 @@ def wait(container: Annotated[list[str], typer.Argument()]) -> None:
 def inspect_container(
     names: Annotated[list[str], typer.Argument()],
     format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
+    size: Annotated[bool, flag("-s", "--size", help="Display total file sizes")] = False,
 ) -> None:
     """Display detailed information on one or more containers"""

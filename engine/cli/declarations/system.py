@@ -39,6 +39,7 @@ def demo() -> None:
 def inspect(
     names: Annotated[list[str], typer.Argument()],
     format: Annotated[String, option("-f", "--format", help=INSPECT_FORMAT_HELP)] = None,
+    size: Annotated[bool, flag("-s", "--size", help="Display total file sizes if the type is container")] = False,
     type: Annotated[
         String, option("--type", help="Only inspect objects of the given type (container, image, volume, network)")
     ] = None,

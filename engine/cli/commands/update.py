@@ -1,0 +1,20 @@
+"""`mini update`."""
+
+from __future__ import annotations
+
+from engine import updating
+from engine.cli.each import each
+from engine.context import Context
+from engine.errors import UsageError
+from engine.options import UpdateOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def main(context: Context, container: list[str], **asked: Any) -> int:
+    if all(value is None for value in asked.values()):
+        raise UsageError("you must provide one or more flags when using this command")
+    options = UpdateOptions(**asked)
+    return each(container, lambda name: updating.update(context, name, options), echo=True)
