@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support import layers
+from tests.support.images import DebianRegistry
+from tests.support.pki import Authority, needs_openssl
 from tests.support.registry import FakeRegistry, Handler
 from tests.support.runner import Mini
 
@@ -169,3 +172,36 @@ def test_help_reads_as_dockers(user: Mini) -> None:
     assert shown.startswith("Usage:  mini login [OPTIONS] [SERVER]\n\nAuthenticate to a registry")
     for option in ("-p, --password string", "--password-stdin", "-u, --username string"):
         assert option in shown
+
+
+@needs_openssl
+@pytest.mark.requires("docker-registry")
+def test_login_push_pull_at_a_real_registry_with_tls_and_passwords(user: Mini, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    (tmp_path / "htpasswd").write_text("me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n")
+    registry = DebianRegistry(str(tmp_path), authority.server, str(tmp_path / "htpasswd"))
+    domain = registry.address.replace("127.0.0.1", "localhost")
+    folder = tmp_path / "certs.d" / domain
+    folder.mkdir(parents=True)
+    told = {"MINI_CERTS_D": str(tmp_path / "certs.d")}
+    layer = layers.archive(layers.file("f", b"content"))
+    try:
+        user.run("import", "-", f"{domain}/app:1", input=layer)
+        plain = user.run("login", "-u", "me", "--password-stdin", domain, input="secret", env=told, check=False)
+        assert plain.code == 1, "http is spoken to loopback, unless something else is written down"
+        (folder / "hosts.toml").write_text(f'server = "https://{domain}"\n')
+        untrusted = user.run("login", "-u", "me", "--password-stdin", domain, input="secret", env=told, check=False)
+        assert untrusted.code == 1 and "cannot trust" in untrusted.stderr
+        shutil.copy(authority.ca, folder / "ca.crt")
+        wrong = user.run("login", "-u", "me", "--password-stdin", domain, input="wrong", env=told, check=False)
+        assert wrong.code == 1 and "401 Unauthorized" in wrong.stderr
+        assert user.run("push", f"{domain}/app:1", env=told, check=False).code == 1
+        user.run("login", "-u", "me", "--password-stdin", domain, input="secret", env=told)
+        user.run("push", f"{domain}/app:1", env=told)
+        user.run("rmi", f"{domain}/app:1")
+        digest = user.run("pull", "-q", f"{domain}/app:1", env=told).out
+        assert user.run("images", "--digests", "--format", "{{.Digest}}").out == digest
+        user.run("logout", domain, env=told)
+        assert user.run("pull", f"{domain}/app:1", env=told, check=False).code == 1
+    finally:
+        registry.close()

@@ -32,18 +32,23 @@ class Registry(Protocol):
 
 
 class DebianRegistry:
-    """docker-registry (the reference implementation, from Debian) on a free port of loopback, until `close`."""
+    """docker-registry (the reference implementation, from Debian) on a free port of loopback, until `close`.
 
-    def __init__(self, directory: str) -> None:
+    `tls` is (certificate, key) files; `htpasswd` a file of who may use it.
+    """
+
+    def __init__(self, directory: str, tls: tuple[str, str] | None = None, htpasswd: str | None = None) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self.url = f"http://{self.address}"
+        self.url = f"{'https' if tls else 'http'}://{self.address}"
+        keys = f", tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls else ""
+        auth = f"auth: {{htpasswd: {{realm: test, path: {htpasswd}}}}}\n" if htpasswd else ""
         config = os.path.join(directory, "config.yml")
         with open(config, "w") as file:
             file.write(
                 f"version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-                f"http: {{addr: '{self.address}'}}\n"
+                f"http: {{addr: '{self.address}'{keys}}}\n{auth}"
             )
         self._log = open(os.path.join(directory, "log"), "w+")
         command = [program("docker-registry") or "docker-registry", "serve", config]
@@ -57,7 +62,7 @@ class DebianRegistry:
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self.url}/v2/", timeout=5).status_code == 200
+            return requests.get(f"{self.url}/v2/", timeout=5, verify=False).status_code in (200, 401)
         except requests.ConnectionError:
             return False
 
