@@ -35,6 +35,7 @@ class _Saved:
 
     def __init__(self, image: Image) -> None:
         self.image = image
+        self.config = image.config
         self.tags: list[Reference] = []
 
 
@@ -45,19 +46,19 @@ def save(ctx: Context, names: Iterable[str], fd: int) -> None:
     """
     store = ImageStore(ctx.paths)
     with ExitStack() as opened:
-        # once they are open, a removal of the image takes nothing away
+        # once they are read or open, a removal of the image takes nothing away
         with store.reading():
             images = _resolve(store, names)
             layers = {d: _open_layer(ctx, opened, d) for saved in images for d in saved.image.diff_ids}
+            documents = _documents(ctx, images, {d: os.fstat(layer).st_size for d, layer in layers.items()})
         tar = TarWriter(fd)
-        documents = _documents(ctx, images, {d: os.fstat(layer).st_size for d, layer in layers.items()})
         for name, data in documents.items():
             tar.add(member(name, len(data)), data)
         for diff_id, layer in layers.items():
             tar.add_file(member(_BLOBS + diff_id[7:], os.fstat(layer).st_size), layer)
         tar.close()
     for saved in images:
-        events.image(ctx.paths, "save", saved.image.id, saved.image.config)
+        events.image(ctx.paths, "save", saved.image.id, saved.config)
 
 
 def _resolve(store: ImageStore, names: Iterable[str]) -> list[_Saved]:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,15 @@ def test_a_removal_meanwhile_takes_nothing_away(ctx: Context, tmp_path: Path) ->
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reader)
-        save(ctx, ["alpine:3.20"], writer)
-        os._exit(0)
+        status = 1
+        try:
+            os.close(reader)
+            save(ctx, ["alpine:3.20"], writer)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         first = pipe.read(1)
