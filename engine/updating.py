@@ -46,6 +46,8 @@ def check(asked: UpdateOptions) -> None:
         raise UsageError(f"invalid cpu-shares {asked.cpu_shares}: the maximum is {MAXIMUM_CPU_SHARES}")
     if asked.cpuset_cpus:
         _check_cpus(asked.cpuset_cpus)
+    if asked.restart is not None:
+        restart.parse(asked.restart)
 
 
 def merged(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
