@@ -11,7 +11,7 @@ layers side by side use all cores.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import requests
@@ -56,7 +56,7 @@ def fetch_layer(
     limit = max(MAX_EXPANDED, MAX_RATIO * layer.size)
     total = 0
     with BlobStream(registry, layer, on_bytes, kept) as stream:
-        for chunk in decompressed(stream, f"layer {layer.short_id}"):
+        for chunk in _expanded(stream, f"layer {layer.short_id}"):
             total += len(chunk)
             if total > limit:
                 raise LayerError(f"layer {layer.short_id} expands to more than {limit} bytes from {layer.size}")
@@ -64,6 +64,16 @@ def fetch_layer(
         stream.finish()
     sink.commit()
     return total
+
+
+def _expanded(stream: BlobStream, name: str) -> Iterator[bytes]:
+    """What the blob expands to. Where it cannot be expanded, the whole of it tells why: it was damaged on its way (an
+    IntegrityError), or it is what its author made (the LayerError)."""
+    try:
+        yield from decompressed(stream, name)
+    except LayerError:
+        stream.finish()
+        raise
 
 
 class BlobStream:

@@ -269,7 +269,8 @@ def _ssl_context(authorities: str | None, tls: Tls) -> ssl.SSLContext:
         for name in tls.authorities:
             context.load_verify_locations(name)
         for name, key in tls.clients:
-            context.load_cert_chain(name, key or None)
+            # Without a password, OpenSSL would ask whoever sits at the terminal for an encrypted key's.
+            context.load_cert_chain(name, key or None, password=lambda: "")
     except (OSError, ssl.SSLError) as e:
         reason = os.strerror(e.errno) if e.errno and not isinstance(e, ssl.SSLError) else "no usable PEM file"
         raise UsageError(f"cannot use the certificates in {name}: {reason}") from e

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from engine.oci.image import Descriptor
 from tests.support.pki import Authority, needs_openssl
 from tests.support.push import digest_of
 from tests.support.registry import FakeRegistry, redirect, status
+from tests.support.terminal import Terminal
 
 MANIFEST = b'{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}'
 DIGEST = digest_of(MANIFEST)
@@ -288,3 +292,21 @@ def test_a_client_certificate_without_its_key_is_named(tmp_path: Path) -> None:
     (tmp_path / "r.test/client.cert").write_text("")
     with pytest.raises(UsageError, match="client.key is missing"):
         certificates("r.test", [str(tmp_path)])
+
+
+@needs_openssl
+def test_an_encrypted_key_is_an_error_and_not_a_question(authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "r.invalid").mkdir()
+    shutil.copy(authority.client[0], tmp_path / "r.invalid/client.cert")
+    encrypt = ["openssl", "pkey", "-in", authority.client[1], "-aes256", "-passout", "pass:secret"]
+    with open(tmp_path / "r.invalid/client.key", "wb") as key:
+        subprocess.run(encrypt, check=True, stdout=key)
+    # On a terminal, since that is where OpenSSL asks.
+    program = "import sys; from engine.images.transport import Transport; Transport(eval(sys.argv[1])).send('GET', sys.argv[2], {})"
+    command = [sys.executable, "-c", program, repr(environ(tmp_path)), "https://r.invalid/"]
+    terminal = Terminal(command, dict(os.environ))
+    try:
+        terminal.expect("UsageError: cannot use the certificates in ")
+        assert terminal.wait() == 1
+    finally:
+        terminal.close()
