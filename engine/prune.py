@@ -40,7 +40,7 @@ class Filters:
     """
 
     def __init__(self, given: Sequence[str], known: Sequence[str], moment: Callable[[str], float]) -> None:
-        """Raises UsageError with the daemon's words. `moment` reads a time or a duration before now."""
+        """Raises UsageError with the daemon's words, as `moment` does, which reads a time or a duration before now."""
         self._labels: list[tuple[bool, str, str | None]] = []
         self.until: float | None = None
         self.switches: dict[str, bool] = {}
@@ -51,7 +51,7 @@ class Filters:
             if name == "until":
                 if self.until is not None:
                     raise UsageError("more than one until filter specified")
-                self.until = _moment(value, moment)
+                self.until = moment(value)
             elif name in ("label", "label!"):
                 key, separator, wanted = value.partition("=")
                 self._labels.append((name == "label", key, wanted if separator else None))
@@ -70,13 +70,6 @@ class Filters:
         return all(
             (key in have and (value is None or have[key] == value)) == wanted for wanted, key, value in self._labels
         )
-
-
-def _moment(text: str, moment: Callable[[str], float]) -> float:
-    try:
-        return moment(text)
-    except UsageError:
-        raise UsageError(f'failed to parse value as time or duration: "{text}"') from None
 
 
 def _switch(name: str, text: str) -> bool:

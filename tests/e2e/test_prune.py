@@ -91,7 +91,7 @@ def test_what_a_filter_is_not(fresh_mini: Mini) -> None:
         ("volume prune -f --filter until=1h", 1, "Invalid filter 'until'"),
         ("system prune -f --volumes --filter until=1h", 1, 'The "until" filter is not supported with "--volumes"'),
         ("image prune -f --filter x", 125, "bad format of filter (expected name=value)"),
-        ("image prune -f --unused-for x", 1, 'invalid duration "x"'),
+        ("image prune -f --unused-for x", 125, 'invalid duration "x"'),
     ):
         said = fresh_mini.run(*words.split(), check=False)
         assert (said.code, message in said.stderr) == (code, True), said

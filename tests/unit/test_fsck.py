@@ -291,6 +291,15 @@ def test_what_a_pull_in_progress_has_is_no_rubbish(store: Store) -> None:
     assert not os.path.exists(store.paths.layer(stray))
 
 
+def test_what_a_pull_goes_on_with_is_no_rubbish_but_prune_takes_it(store: Store) -> None:
+    part = Path(store.paths.downloads, f"{'a' * 64}.{'b' * 64}.part")
+    part.write_bytes(b"the first bytes")
+    assert store.said(repair=True) == []
+    assert part.exists()
+    upkeep.sweep(store.context)
+    assert not part.exists()
+
+
 def test_a_pull_that_begins_during_the_check_keeps_its_layer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     stray = store.layer("stray")
     run = upkeep.Repair.run

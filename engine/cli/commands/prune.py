@@ -30,10 +30,10 @@ def volumes(context: Context, all: bool, filter: list[str], force: bool) -> None
 
 
 def images(
-    context: Context, all: bool, filter: list[str], force: bool, keep_storage: int | None, unused_for: str | None
+    context: Context, all: bool, filter: list[str], force: bool, keep_storage: int | None, unused_for: int | None
 ) -> None:
     filters = _filters(filter, "until", "dangling", *_LABELS)
-    unused_since = time.time() - values.duration(unused_for) if unused_for else None
+    unused_since = None if unused_for is None else time.time() - unused_for / 1e9
     choice = ImageChoice(filters, all, unused_since, keep_storage)
     which = "images without at least one container associated to them" if all else "dangling images"
     if force or _agreed(f"WARNING! This will remove all {which}."):
