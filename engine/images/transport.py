@@ -23,18 +23,16 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import requests.adapters
-import urllib3
 import urllib3.exceptions
-import urllib3.util.ssl_
 
 from engine.errors import RegistryError, RegistryUnreachable, UsageError
 from engine.images import certs
 from engine.images.certs import Tls
+from engine.images.connections import Adapter, ssl_context
 from engine.images.proxies import proxy_for
 from engine.images.workers import Interrupted as Interrupted
 
@@ -235,50 +233,9 @@ class Transport:
                     key = tls.joined(certs.certificates(parts.netloc, self._folders))
                     self._known[tls, parts.netloc] = key
             if key not in self._adapters:
-                context = _ssl_context(self._authorities, key) if key else None
-                self._adapters[key] = _Adapter(context)
+                context = ssl_context(self._authorities, key) if key else None
+                self._adapters[key] = Adapter(context)
             return self._adapters[key]
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """An adapter whose TLS is as the context has it: `requests` by itself knows either the system's authorities or others."""
-
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._context = context
-        super().__init__(pool_maxsize=16)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._context, **options)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, ssl_context=self._context, **options)
-
-    def cert_verify(self, *args: Any) -> None:
-        """Nothing: it would add the authorities that `requests` brings along."""
-
-
-def _ssl_context(authorities: str | None, tls: Tls) -> ssl.SSLContext:
-    """Raises UsageError where a file of the context is not what it should be."""
-    context = urllib3.util.ssl_.create_urllib3_context()
-    name = authorities or ""
-    try:
-        if authorities:
-            context.load_verify_locations(authorities)
-        else:
-            context.load_default_certs()
-        for name in tls.authorities:
-            context.load_verify_locations(name)
-        for name, key in tls.clients:
-            # Without a password, OpenSSL would ask whoever sits at the terminal for an encrypted key's.
-            context.load_cert_chain(name, key or None, password=lambda: "")
-    except (OSError, ssl.SSLError) as e:
-        reason = os.strerror(e.errno) if e.errno and not isinstance(e, ssl.SSLError) else "no usable PEM file"
-        raise UsageError(f"cannot use the certificates in {name}: {reason}") from e
-    if not tls.verify:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def read_body(response: requests.Response, limit: int, what: str) -> bytes:

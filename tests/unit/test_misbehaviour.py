@@ -16,7 +16,7 @@ import pytest
 
 from engine.context import Context
 from engine.errors import IntegrityError, ManifestUnknown, MiniError, RegistryError, RegistryUnreachable
-from engine.images import transport
+from engine.images import connections, transport
 from engine.images.pull import pull
 from engine.images.reference import Reference
 from engine.images.transport import Transport
@@ -131,6 +131,19 @@ def hang_up(handler: Handler) -> bool:
     return True
 
 
+def head_that_drips(handler: Handler) -> bool:
+    """Headers, and always one more byte of them, in time for a time-out that starts again with each."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    handler.close_connection = True
+    try:
+        for _ in range(4000):
+            handler.wfile.write(b"x")
+            time.sleep(0.005)
+    except OSError:
+        pass
+    return True
+
+
 def chunk_that_lies(handler: Handler) -> bool:
     """A chunked body (RFC 9112 7.1) whose chunk is not as long as it says."""
     handler.send_response(200)
@@ -154,12 +167,17 @@ PASSING: dict[str, list[Action]] = {
     "408 500 then well": [status(408), status(500)],
     "chunk that lies": [chunk_that_lies],
     "drip": [drip],
+    "head that drips": [head_that_drips],
 }
 
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("fault", PASSING)
-def test_a_passing_fault_is_recovered_from(bench: Bench, where: str, fault: str) -> None:
+def test_a_passing_fault_is_recovered_from(
+    bench: Bench, where: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "head that drips":
+        monkeypatch.setattr(connections, "HEAD_TIMEOUT", 1.0)
     pattern = where.replace("CONFIG", bench.config).replace("LAYER", bench.layer)
     bench.fake.fault(f"GET .*{pattern}", *PASSING[fault])
     bench.pull()

@@ -103,7 +103,10 @@ class Proxy:
         ends = {client: server, server: client}
         while ends:
             for source in select.select(list(ends), [], [])[0]:
-                data = source.recv(65536)
+                try:
+                    data = source.recv(65536)
+                except OSError:
+                    data = b""
                 if not data:
                     client.close()
                     server.close()
