@@ -9,7 +9,7 @@ import os
 
 from engine import bundle, config, events, host, lifecycle, records
 from engine.attach import Session, Streams, check_terminal, wait_started
-from engine.errors import Conflict, NotFound, UsageError
+from engine.errors import Conflict, NotFound, RuntimeFault, UsageError
 from engine.options import ExecOptions
 from engine.runtime import attach
 from engine.runtime.monitor import Monitor, Stdio, fork_monitor
@@ -42,13 +42,20 @@ def exec_(ctx: Context, name: str, command: list[str], options: ExecOptions, str
     attached = not options.detach
     if attached:
         check_terminal(streams, options.interactive, options.tty)
-    process = _process(ctx, record, state, command, options, streams.size() if options.tty and attached else None)
     told = _Told(record, command)
-    told.event("exec_create")
-    fd = fork_monitor(
-        lambda client: _supervise(ctx, record, state, process, options, client, told), f"{record.directory}/monitor.log"
-    )
-    wait_started(fd)
+    try:
+        size = streams.size() if options.tty and attached else None
+        process = _process(ctx, record, state, command, options, size)
+        told.event("exec_create")
+        fd = fork_monitor(
+            lambda client: _supervise(ctx, record, state, process, options, client, told),
+            f"{record.directory}/monitor.log",
+        )
+        wait_started(fd)
+    except (UsageError, RuntimeFault) as e:
+        # Docker's code for a command that the container cannot run as asked: unknown user, no such directory
+        e.exit_code = e.exit_code or 126
+        raise
     if not attached:
         os.close(fd)
         return None
