@@ -24,7 +24,7 @@ import requests
 from engine.errors import RegistryError, Unauthorized
 from engine.images.credentials import Credential, HelperError
 from engine.images.proxies import is_loopback
-from engine.images.transport import ANY, Access, Transport, origin, read_body
+from engine.images.transport import STRANGER, Access, Transport, origin, read_body
 from engine.oci.image import load_json
 
 CLIENT = "mini"
@@ -57,7 +57,7 @@ class Authorizer:
         base: str,
         scope: str,
         find: Callable[[], Credential | None],
-        access: Access = ANY,
+        access: Access = STRANGER,
         offline: bool = False,
     ) -> None:
         self.identity_token = ""

@@ -8,7 +8,6 @@ plain http, which a stranger could point into this machine's network, only where
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import requests
 
@@ -22,17 +21,17 @@ _MAX_URLS = 8
 
 
 def open_layer(
-    transport: Transport, registry: str, layer: Descriptor, headers: Mapping[str, str]
+    transport: Transport, layer: Descriptor, headers: Mapping[str, str], plain: bool
 ) -> requests.Response | None:
     """The answer (200 or 206) of the first of the layer's addresses that has it; None where the registry must be asked.
 
-    `registry` is the address of the registry that named them.
+    `plain`: the registry that named them is spoken to by http itself.
     """
     if not layer.media_type.startswith(_TYPES):
         return None
     for url in layer.urls[:_MAX_URLS]:
         scheme = url.partition(":")[0].lower()
-        if scheme != "https" and not (scheme == "http" and urlsplit(registry).scheme == "http"):
+        if scheme != "https" and not (scheme == "http" and plain):
             continue
         try:
             response = transport.send("GET", url, headers, attempts=1)

@@ -98,7 +98,8 @@ class Registry:
         """The blob from byte `offset` on, unread, as `response.raw`; or all of it, where the answer is 200, not 206."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if descriptor.urls:
-            found = foreign.open_layer(self.transport, self._addresses[-1].endpoint.root, descriptor, headers)
+            plain = all(a.endpoint.root.startswith("http:") for a in self._addresses)
+            found = foreign.open_layer(self.transport, descriptor, headers, plain)
             if found:
                 return found
         return self._get(f"blobs/{descriptor.digest}", headers, "pull")

@@ -56,17 +56,21 @@ Body = Mapping[str, str] | bytes | Iterable[bytes] | None
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What requests to one address are made with. The headers and client certificates are for its own origin only."""
+    """What requests to one address are made with. The headers and client certificates are for its own origin only.
+
+    `chosen`: the address is a registry that the user or the administrator named, and so is told who we are.
+    """
 
     tls: Tls = Tls()
     headers: Mapping[str, str] = field(default_factory=dict)
+    chosen: bool = True
 
     def abroad(self) -> Access:
         """What is left of it where a redirect or a challenge leads to another origin: whom to trust."""
-        return Access(Tls(self.tls.authorities, (), self.tls.verify))
+        return Access(Tls(self.tls.authorities, (), self.tls.verify), chosen=False)
 
 
-ANY = Access()
+STRANGER = Access(chosen=False)
 
 
 class Patience:
@@ -107,7 +111,7 @@ class Transport:
         self._authorities = _certificates(environ)
         self._folders = certs.directories(environ)
         self._adapters: dict[Tls | None, requests.adapters.HTTPAdapter] = {}
-        self._known: dict[tuple[Tls, str], Tls] = {}
+        self._known: dict[tuple[Tls, bool, str], Tls] = {}
         self._live: weakref.WeakSet[requests.Response] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -119,7 +123,7 @@ class Transport:
         authorization: str | None = None,
         data: Body = None,
         attempts: int | None = None,
-        access: Access = ANY,
+        access: Access = STRANGER,
     ) -> requests.Response:
         """The answer, whatever its status, its body unread; the caller closes it. `response.url` is where it came from.
 
@@ -207,7 +211,7 @@ class Transport:
         try:
             proxy = proxy_for(url, self._environ)
             prepared = requests.Request(method, url, headers=sent, data=data).prepare()
-            response = self._adapter(url, access.tls).send(
+            response = self._adapter(url, access).send(
                 prepared,
                 stream=True,
                 timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
@@ -222,16 +226,17 @@ class Transport:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
             raise unreachable(url, e) from e
 
-    def _adapter(self, url: str, tls: Tls) -> requests.adapters.HTTPAdapter:
+    def _adapter(self, url: str, access: Access) -> requests.adapters.HTTPAdapter:
         """The connections that are made with these certificates and those of the host's folder; plain http has its own."""
         parts = urlsplit(url)
         with self._lock:
             key = None
             if parts.scheme == "https":
-                key = self._known.get((tls, parts.netloc))
+                key = self._known.get((access.tls, access.chosen, parts.netloc))
                 if key is None:
-                    key = tls.joined(certs.certificates(parts.netloc, self._folders))
-                    self._known[tls, parts.netloc] = key
+                    found = certs.certificates(parts.netloc, self._folders)
+                    key = access.tls.joined(found if access.chosen else Tls(found.authorities))
+                    self._known[access.tls, access.chosen, parts.netloc] = key
             if key not in self._adapters:
                 context = ssl_context(self._authorities, key) if key else None
                 self._adapters[key] = Adapter(context)

@@ -338,7 +338,7 @@ def test_an_https_registry_does_not_lead_to_http(other: FakeRegistry) -> None:
     from engine.oci.image import Descriptor
 
     layer = Descriptor(FOREIGN, push.digest_of(b""), 0, urls=(f"{other.url}/layer",))
-    assert open_layer(Transport({}), "https://r.test/v2", layer, {}) is None
+    assert open_layer(Transport({}), layer, {}, plain=False) is None
     assert other.requests == []
 
 

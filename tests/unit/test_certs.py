@@ -16,7 +16,7 @@ from engine.images.certs import CAPABILITIES, Tls, certificates, directories, ho
 from engine.images.endpoints import endpoints
 from engine.images.reference import Reference
 from engine.images.registry import Registry
-from engine.images.transport import Transport
+from engine.images.transport import Access, Transport
 from engine.oci.image import Descriptor
 from tests.support.pki import Authority, needs_openssl
 from tests.support.push import digest_of
@@ -247,6 +247,24 @@ def test_who_we_are(authority: Authority, tmp_path: Path, layout: str) -> None:
 
 
 @needs_openssl
+def test_our_certificate_is_not_shown_where_a_redirect_leads(authority: Authority, tmp_path: Path) -> None:
+    """A stranger's registry could otherwise have us ask another one in our name."""
+    with FakeRegistry(authority.context(ask_client=True)) as private, FakeRegistry(authority.context()) as stranger:
+        private.put("/v2/secret", b"secret")
+        folder = tmp_path / "_default"
+        folder.mkdir()
+        for source, name in ((authority.ca, "ca.crt"), *zip(authority.client, ("c.cert", "c.key"), strict=True)):
+            shutil.copy(source, folder / name)
+        stranger.fault("GET /v2/", redirect(f"{private.url}/v2/secret"))
+        transport = Transport(environ(tmp_path), attempts=1)
+        assert transport.send("GET", f"{private.url}/v2/secret", {}, access=Access()).status_code == 200
+        with pytest.raises(RegistryUnreachable):
+            transport.send("GET", f"{stranger.url}/v2/x", {}, access=Access())
+        assert len(private.requests) == 1
+        transport.close()
+
+
+@needs_openssl
 def test_authorities_besides_the_systems_and_only_for_that_host(authority: Authority, tmp_path: Path) -> None:
     with FakeRegistry(authority.context()) as fake, FakeRegistry(authority.context()) as stranger:
         folder = tmp_path / fake.address
@@ -302,7 +320,10 @@ def test_an_encrypted_key_is_an_error_and_not_a_question(authority: Authority, t
     with open(tmp_path / "r.invalid/client.key", "wb") as key:
         subprocess.run(encrypt, check=True, stdout=key)
     # On a terminal, since that is where OpenSSL asks.
-    program = "import sys; from engine.images.transport import Transport; Transport(eval(sys.argv[1])).send('GET', sys.argv[2], {})"
+    program = (
+        "import sys; from engine.images.transport import Access, Transport; "
+        "Transport(eval(sys.argv[1])).send('GET', sys.argv[2], {}, access=Access())"
+    )
     command = [sys.executable, "-c", program, repr(environ(tmp_path)), "https://r.invalid/"]
     terminal = Terminal(command, dict(os.environ))
     try:
