@@ -20,6 +20,7 @@ from engine.runtime import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any
 
@@ -123,8 +124,11 @@ class Session:
         stdin: bool,
         sig_proxy: bool = True,
         detach_keys: bytes = DETACH_KEYS,
+        signalled: Callable[[int], None] | None = None,
     ) -> None:
+        """`signalled` is told of every signal that was passed on."""
         self._fd = fd
+        self._signalled = signalled
         self._streams = streams
         self._tty = tty
         self._stdin = stdin
@@ -233,6 +237,8 @@ class Session:
                     self._send(attach.resize_frame(*size))
             else:
                 self._send(attach.frame(attach.SIGNAL, bytes([number])))
+                if self._signalled:
+                    self._signalled(number)
 
     def _read_stdin(self) -> bool:
         """Passes on what is there. False at the end of input, or when the detach keys are complete."""

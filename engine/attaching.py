@@ -46,7 +46,15 @@ def attach_to(
         # another size first, so that a program that draws the whole screen does so for who has just come
         attach.send_all(fd, attach.resize_frame(size[0] + 1, size[1] + 1) + attach.resize_frame(*size))
     events.container(record, "attach")
-    session = Session(fd, streams, tty=tty, stdin=stdin, sig_proxy=sig_proxy and not tty, detach_keys=detach_keys)
+    session = Session(
+        fd,
+        streams,
+        tty=tty,
+        stdin=stdin,
+        sig_proxy=sig_proxy and not tty,
+        detach_keys=detach_keys,
+        signalled=lambda number: events.container(record, "kill", signal=str(number)),
+    )
     try:
         code = session.relay()
     except MiniError:

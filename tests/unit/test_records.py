@@ -75,3 +75,42 @@ def test_a_process_is_told_from_one_with_the_same_pid() -> None:
     assert not records.is_alive(state | {"PidStart": state["PidStart"] + 1}, "Pid")
     assert not records.is_alive(state | {"BootId": "another"}, "Pid")
     assert not records.is_alive(records.new_state(), "Pid")
+
+
+def test_rename(tmp_path: Path) -> None:
+    paths = Paths(str(tmp_path))
+    one, two = make(paths, "one", 1), make(paths, "two", 2)
+    with pytest.raises(Conflict, match=f'"/two" is already in use by container "{two.id}"'):
+        records.rename(one, "two")
+    records.rename(one, "three")
+    assert sorted(os.listdir(paths.names)) == ["three", "two"]
+    assert (records.find(paths, "three").id, records.find(paths, "three").name) == (one.id, "three")
+    with pytest.raises(NotFound):
+        records.find(paths, "one")
+    records.remove(records.find(paths, "three"))
+    assert os.listdir(paths.names) == ["two"]
+
+
+def test_a_rename_that_was_killed_leaves_one_name(tmp_path: Path) -> None:
+    """Before its config was written the old name counts, afterwards the new one; the other is free."""
+    paths = Paths(str(tmp_path))
+    for name, other in (("old", "new"), ("kept", "stale")):
+        record = make(paths, name, len(name))
+        with open(paths.name(other), "w") as file:
+            file.write(record.id)
+        assert records.find(paths, name).id == record.id
+        with pytest.raises(NotFound):
+            records.find(paths, other)
+        another = make(paths, other, 10 + len(name))
+        assert records.find(paths, other).id == another.id
+        records.remove(record)
+        assert records.find(paths, other).id == another.id
+
+
+def test_a_monitor_removes_a_container_by_the_name_that_it_has_by_then(tmp_path: Path) -> None:
+    paths = Paths(str(tmp_path))
+    held = make(paths, "one", 1)
+    records.rename(records.find(paths, "one"), "two")
+    assert held.name == "one"
+    records.remove(held)
+    assert os.listdir(paths.names) == os.listdir(paths.containers) == []
