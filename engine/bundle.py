@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 
-from engine.config import CPU_PERIOD, DEFAULT_PATH, merge_env
+from engine import hostdevices
+from engine.config import DEFAULT_PATH, merge_env
 from engine.errors import UsageError
 from engine.lean import signal
+from engine.limits import CPU_PERIOD
 from engine.runtime import defaults
 
 TYPE_CHECKING = False
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 
     from engine.oci.runtime import Mount, Process, Spec
     from engine.oci.users import User
+    from engine.sharing import Shared
 
 OCI_VERSION = "1.2.0"
-NAMESPACES = ("pid", "ipc", "uts", "mount", "network", "cgroup")
 
 
 def capabilities(host: dict[str, Any]) -> list[str]:
@@ -112,15 +114,23 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
         memory["swap"] = host["MemorySwap"]
     if host["MemoryReservation"]:
         memory["reservation"] = host["MemoryReservation"]
+    if host["MemorySwappiness"] is not None:
+        memory["swappiness"] = host["MemorySwappiness"]
     if host["OomKillDisable"]:
         memory["disableOOMKiller"] = True
     cpu: dict[str, Any] = {}
     if host["NanoCpus"]:
         cpu = {"quota": host["NanoCpus"] * CPU_PERIOD // 1_000_000_000, "period": CPU_PERIOD}
+    if host["CpuPeriod"]:
+        cpu["period"] = host["CpuPeriod"]
+    if host["CpuQuota"]:
+        cpu["quota"] = host["CpuQuota"]
     if host["CpuShares"]:
         cpu["shares"] = host["CpuShares"]
     if host["CpusetCpus"]:
         cpu["cpus"] = host["CpusetCpus"]
+    if host["CpusetMems"]:
+        cpu["mems"] = host["CpusetMems"]
     value: dict[str, Any] = {
         "devices": defaults.PRIVILEGED_DEVICE_RULES if host["Privileged"] else defaults.DEVICE_RULES
     }
@@ -128,18 +138,20 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
         value["memory"] = memory
     if cpu:
         value["cpu"] = cpu
+    if host["BlkioWeight"]:
+        value["blockIO"] = {"weight": host["BlkioWeight"]}
     if host["PidsLimit"] and host["PidsLimit"] > 0:
         value["pids"] = {"limit": host["PidsLimit"]}
     return value
 
 
-def mounts(inspect: dict[str, Any], directory: str) -> list[Mount]:
+def mounts(inspect: dict[str, Any], shared: Shared) -> list[Mount]:
     """The spec's `mounts`: Docker's defaults, the files that name hosts, then the user's, shallow before deep.
 
-    A user's mount replaces a default one at the same place. `directory` holds hosts, hostname and resolv.conf.
+    A user's mount replaces a default one at the same place.
     """
     host = inspect["HostConfig"]
-    wanted = {_clean(m["Destination"]): _user_mount(m) for m in inspect["Mounts"]}
+    wanted = {m["destination"]: m for m in user_mounts(inspect) + _tmpfs_mounts(host)}
     for destination, options in (host["Tmpfs"] or {}).items():
         words = ["noexec", "nosuid", "nodev", *filter(None, options.split(","))]
         wanted[destination] = {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": words}
@@ -147,7 +159,7 @@ def mounts(inspect: dict[str, Any], directory: str) -> list[Mount]:
         {
             "destination": f"/etc/{name}",
             "type": "bind",
-            "source": f"{directory}/{name}",
+            "source": f"{shared.files}/{name}",
             "options": ["rbind", "rprivate", *(["ro"] if host["ReadonlyRootfs"] else [])],
         }
         for name in ("resolv.conf", "hostname", "hosts")
@@ -157,10 +169,13 @@ def mounts(inspect: dict[str, Any], directory: str) -> list[Mount]:
     for mount in (*base, *files):
         if mount["destination"] in wanted:
             continue
-        if mount["destination"] == "/dev/shm":
+        if mount["destination"] != "/dev/shm":
+            result.append(mount)
+        elif shared.shm is None:
             options = [o for o in mount.get("options", []) if not o.startswith("size=")]
-            mount = {**mount, "options": [*options, f"size={host['ShmSize']}"]}
-        result.append(mount)
+            result.append({**mount, "options": [*options, f"size={host['ShmSize']}"]})
+        elif shared.shm:
+            result.append(_bind("/dev/shm", shared.shm))
     # stable, so that mounts of the same depth stay in the order given
     return result + sorted(wanted.values(), key=lambda m: m["destination"].count("/"))
 
@@ -169,24 +184,65 @@ def _clean(destination: str) -> str:
     return os.path.normpath(destination)
 
 
+def _bind(destination: str, source: str) -> Mount:
+    return {"destination": destination, "type": "bind", "source": source, "options": ["rbind", "rprivate"]}
+
+
+def _tmpfs_mounts(host: dict[str, Any]) -> list[Mount]:
+    """Of `--tmpfs`, and of `--mount type=tmpfs`."""
+    found = {
+        destination: ["noexec", "nosuid", "nodev", *filter(None, options.split(","))]
+        for destination, options in (host["Tmpfs"] or {}).items()
+    }
+    for mount in host.get("Mounts") or ():
+        if mount["Type"] == "tmpfs":
+            from engine.storage.mount_option import tmpfs_options
+
+            found[_clean(mount["Target"])] = tmpfs_options(mount)
+    return [
+        {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": words}
+        for destination, words in found.items()
+    ]
+
+
 def user_mounts(inspect: dict[str, Any]) -> list[Mount]:
     """The bind mounts and volumes that the user asked for, shallow before deep."""
-    found = [_user_mount(point) for point in inspect["Mounts"] if point["Type"] != "tmpfs"]
+    binds = {mount["Target"]: mount.get("BindOptions") or {} for mount in inspect["HostConfig"].get("Mounts") or ()}
+    found = [
+        _user_mount(point, binds.get(point["Destination"]) or {})
+        for point in inspect["Mounts"]
+        if point["Type"] != "tmpfs"
+    ]
     return sorted(found, key=lambda m: m["destination"].count("/"))
 
 
-def _user_mount(point: dict[str, Any]) -> Mount:
-    options = ["rbind", point["Propagation"] or "rprivate"]
+def _user_mount(point: dict[str, Any], bind: dict[str, Any]) -> Mount:
+    options = ["bind" if bind.get("NonRecursive") else "rbind", point["Propagation"] or "rprivate"]
     if not point["RW"]:
-        options.append("ro")
+        options.append("rro" if bind.get("ReadOnlyForceRecursive") else "ro")
     return {"destination": _clean(point["Destination"]), "type": "bind", "source": point["Source"], "options": options}
 
 
-def build(inspect: dict[str, Any], directory: str, user: User, cgroup_path: str, size: tuple[int, int] | None) -> Spec:
-    """The whole spec of a container. `inspect` is its config.json; the seccomp filter is chosen by `seccomp_choice`."""
+def build(
+    inspect: dict[str, Any],
+    directory: str,
+    user: User,
+    cgroup_path: str,
+    size: tuple[int, int] | None,
+    shared: Shared,
+) -> Spec:
+    """The whole spec of a container. `inspect` is its config.json, `directory` its own; the seccomp filter is chosen by
+    `seccomp_choice`. Raises UsageError where a device of the host's is missing."""
     config, host = inspect["Config"], inspect["HostConfig"]
     privileged = host["Privileged"]
-    namespaces = [{"type": name} for name in NAMESPACES if not (name == "network" and host["NetworkMode"] == "host")]
+    nodes = [] if privileged else [node for item in host["Devices"] or () for node in hostdevices.nodes(item)]
+    limits = resources(host)
+    limits["devices"] = [
+        *limits["devices"],
+        *hostdevices.rules(nodes),
+        *map(hostdevices.parse_rule, host["DeviceCgroupRules"] or ()),
+    ]
+    own_network = {"type": "network"} in shared.namespaces
     return {
         "ociVersion": OCI_VERSION,
         "process": process(
@@ -195,16 +251,16 @@ def build(inspect: dict[str, Any], directory: str, user: User, cgroup_path: str,
         "root": {"path": f"{directory}/rootfs", "readonly": host["ReadonlyRootfs"]},
         "hostname": config["Hostname"],
         "domainname": config["Domainname"],
-        "mounts": mounts(inspect, directory),
+        "mounts": mounts(inspect, shared),
         "annotations": host["Annotations"] or {},
         "linux": {
-            "namespaces": namespaces,
-            "resources": resources(host),
+            "namespaces": shared.namespaces,
+            "resources": limits,
             "cgroupsPath": cgroup_path,
-            "devices": defaults.host_devices() if privileged else list(defaults.DEFAULT_DEVICES),
+            "devices": defaults.host_devices() if privileged else [*defaults.DEFAULT_DEVICES, *nodes],
             "maskedPaths": [] if privileged else defaults.masked_paths(os.cpu_count() or 1),
             "readonlyPaths": [] if privileged else list(defaults.READONLY_PATHS),
-            "sysctl": {**(defaults.SYSCTLS if host["NetworkMode"] != "host" else {}), **(host["Sysctls"] or {})},
+            "sysctl": {**(defaults.SYSCTLS if own_network else {}), **(host["Sysctls"] or {})},
         },
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from engine import health, restart
+from engine import health, hostdevices, logoptions, restart
 from engine.errors import UsageError
 
 TYPE_CHECKING = False
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from engine.options import CreateOptions
 
-MINIMUM_MEMORY = 6 << 20
-CPU_PERIOD = 100_000
 DEFAULT_SHM_SIZE = 64 << 20
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAME_FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -32,29 +30,6 @@ def check_name(name: str) -> str:
     if len(plain) < 2 or plain[0] not in _NAME_FIRST or plain.strip(_NAME_REST):
         raise UsageError(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     return plain
-
-
-def check_limits(options: CreateOptions) -> None:
-    """The limits that Docker refuses before anything is made; UsageError in its words."""
-    if options.memory is not None and 0 < options.memory < MINIMUM_MEMORY:
-        raise UsageError("Minimum memory limit allowed is 6MB")
-    swap = options.memory_swap
-    if swap is not None and swap > 0:
-        if not options.memory:
-            raise UsageError("You should always set the Memory limit when using Memoryswap limit, see usage")
-        if swap < options.memory:
-            raise UsageError("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if options.memory and options.memory_reservation and options.memory < options.memory_reservation:
-        raise UsageError("Minimum memory limit can not be less than memory reservation limit, see usage")
-    count = os.cpu_count() or 1
-    if options.cpus is not None and options.cpus != 0 and not 0.01 <= options.cpus <= count:
-        raise UsageError(f"Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available")
-    if options.remove and options.restart not in ("no", ""):
-        raise UsageError("Conflicting options: --restart and --rm")
-    if options.workdir and not options.workdir.startswith("/"):
-        raise UsageError(f"the working directory '{options.workdir}' is invalid, it needs to be an absolute path")
-    if options.network not in ("bridge", "default", "host", "none"):
-        raise UsageError(f"network {options.network} not found", "mini network ls shows the networks there are")
 
 
 def read_env_file(path: str, environ: Mapping[str, str]) -> list[str]:
@@ -162,17 +137,30 @@ def container_config(
     return config
 
 
-def host_config(options: CreateOptions) -> dict[str, Any]:
-    """Docker's HostConfig object."""
+OWN_NAMESPACES = {
+    "NetworkMode": "bridge",
+    "IpcMode": "private",
+    "PidMode": "",
+    "UTSMode": "",
+    "UsernsMode": "",
+    "CgroupnsMode": "private",
+}
+
+
+def host_config(
+    options: CreateOptions, modes: Mapping[str, str] = OWN_NAMESPACES, mounts: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Docker's HostConfig object; `modes` are of `sharing.modes`, `mounts` of `mountpoints.parse_mounts`."""
     swap = options.memory_swap if options.memory_swap is not None else 2 * (options.memory or 0)
     return {
         "Binds": list(options.volumes) or None,
-        "NetworkMode": "bridge" if options.network == "default" else options.network,
+        **modes,
         "AutoRemove": options.remove,
         "RestartPolicy": restart.parse(options.restart),
         "HealthOnFailure": options.health_on_failure,
         "Init": options.init,
-        "LogConfig": {"Type": "json-file", "Config": {}},
+        "LogConfig": logoptions.log_config(options.log_driver, options.log_opts),
+        "VolumesFrom": list(options.volumes_from) or None,
         "CapAdd": list(options.cap_add) or None,
         "CapDrop": list(options.cap_drop) or None,
         "Dns": list(options.dns),
@@ -180,11 +168,6 @@ def host_config(options: CreateOptions) -> dict[str, Any]:
         "DnsSearch": list(options.dns_search),
         "ExtraHosts": list(options.extra_hosts) or None,
         "GroupAdd": list(options.group_add) or None,
-        "IpcMode": "private",
-        "PidMode": "",
-        "UTSMode": "",
-        "UsernsMode": "",
-        "CgroupnsMode": "private",
         "Privileged": options.privileged,
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": list(options.security_opt) or None,
@@ -198,11 +181,20 @@ def host_config(options: CreateOptions) -> dict[str, Any]:
         "MemorySwap": swap,
         "NanoCpus": round((options.cpus or 0) * 1_000_000_000),
         "CpuShares": options.cpu_shares or 0,
+        "CpuPeriod": options.cpu_period or 0,
+        "CpuQuota": options.cpu_quota or 0,
         "CpusetCpus": options.cpuset_cpus or "",
+        "CpusetMems": options.cpuset_mems or "",
+        "BlkioWeight": options.blkio_weight or 0,
+        "MemorySwappiness": None if options.memory_swappiness in (None, -1) else options.memory_swappiness,
+        "Devices": [hostdevices.parse(item) for item in options.devices],
+        "DeviceCgroupRules": list(options.device_cgroup_rules) or None,
+        "DeviceRequests": None,
         "PidsLimit": options.pids_limit,
         "OomKillDisable": options.oom_kill_disable,
         "OomScoreAdj": options.oom_score_adj or 0,
         "Ulimits": [ulimit(item) for item in options.ulimits] or None,
+        **({"Mounts": list(mounts)} if mounts else {}),
     }
 
 
@@ -213,8 +205,25 @@ def tmpfs(values: Sequence[str]) -> dict[str, str]:
         destination, _, rest = value.partition(":")
         if not destination.startswith("/"):
             raise UsageError(f"invalid mount path: '{destination}' mount path must be absolute")
+        _check_tmpfs(rest)
         found[os.path.normpath(destination)] = rest
     return found
+
+
+_TMPFS_WORDS = frozenset(
+    "ro rw suid nosuid dev nodev exec noexec sync async dirsync mand nomand atime noatime diratime nodiratime relatime "
+    "norelatime strictatime nostrictatime bind rbind private rprivate slave rslave shared rshared unbindable runbindable "
+    "defaults remount".split()
+)
+_TMPFS_KEYS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol")
+
+
+def _check_tmpfs(options: str) -> None:
+    """UsageError in Docker's words for what tmpfs(5) does not have (moby, libcontainerd/mount, MergeTmpfsOptions)."""
+    for word in options.split(",") if options else ():
+        key, equals, _ = word.partition("=")
+        if word not in _TMPFS_WORDS and not (equals and key in _TMPFS_KEYS):
+            raise UsageError(f'invalid tmpfs option ["{word}"]')
 
 
 ULIMITS = ("core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack").split()

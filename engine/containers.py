@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from engine import bundle, config, events, files, host, lifecycle, names, pausing, records
+from engine import bundle, config, events, files, host, lifecycle, limits, mountpoints, names, pausing, records, sharing
 from engine.attach import DETACH_KEYS, Session, Streams, check_terminal, wait_started
 from engine.errors import Conflict, MiniError, UsageError
 from engine.lean import signal
@@ -38,7 +38,7 @@ def create(ctx: Context, options: CreateOptions) -> str:
     from engine.storage.images import ImageStore
 
     host.require_container_host()
-    config.check_limits(options)
+    limits.check(options)
     container_id = os.urandom(32).hex()
     store = ImageStore(ctx.paths)
     with store.reading():
@@ -54,7 +54,8 @@ def create(ctx: Context, options: CreateOptions) -> str:
         _write_cidfile(options.cidfile, container_id)
         try:
             with records.using_volumes(ctx.paths, shared=True):
-                inspect["Mounts"] = _mount_points(ctx, options, image)
+                mounts = inspect["HostConfig"].get("Mounts") or []
+                inspect["Mounts"] = mountpoints.points(ctx, options, mounts, image.config.get("config") or {})
                 _create_record(
                     ctx, record, bool(options.name), lambda: driver.create_root(container_id, image.diff_ids)
                 )
@@ -85,7 +86,7 @@ def _inspect_object(
         "GraphDriver": {"Name": driver, "Data": {"DiffIDs": image.diff_ids}},
         "Mounts": [],
         "Config": settings,
-        "HostConfig": config.host_config(options),
+        "HostConfig": config.host_config(options, sharing.modes(ctx, options), mountpoints.parse_mounts(options)),
     }
 
 
@@ -114,56 +115,6 @@ def _write_cidfile(path: str | None, container_id: str) -> None:
         raise UsageError(f"failed to create the container ID file: open {path}: {os.strerror(e.errno or 0)}") from e
     os.write(fd, container_id.encode())
     os.close(fd)
-
-
-def _mount_points(ctx: Context, options: CreateOptions, image: Image) -> list[dict[str, Any]]:
-    """Docker's Mounts list: `-v`, then an anonymous volume for each VOLUME of the image that nothing else covers."""
-    declared = (image.config.get("config") or {}).get("Volumes") or {}
-    if not options.volumes and not declared:
-        return []
-    from engine.storage.volumes import Volumes, parse_volume_options
-
-    volumes = Volumes(ctx.paths)
-    points = []
-    for written, wanted in zip(options.volumes, parse_volume_options(options.volumes, os.getcwd()), strict=True):
-        # Docker shows the mode as written, and "z" for a named volume without one.
-        named = wanted["type"] == "volume" and wanted["source"]
-        mode = written.split(":")[2] if written.count(":") == 2 else "z" if named else ""
-        point: dict[str, Any] = {
-            "Type": wanted["type"],
-            "Source": wanted["source"],
-            "Destination": wanted["destination"],
-            "Mode": mode,
-            "RW": not wanted["readonly"],
-            "Propagation": wanted["propagation"],
-        }
-        if wanted["type"] == "bind":
-            _check_bind(wanted["source"], create=wanted["create_source"])
-        else:
-            point |= _use_volume(volumes, wanted["source"] or None)
-            point["NoCopy"] = wanted["nocopy"]
-        points.append(point)
-    taken = {os.path.normpath(p["Destination"]) for p in points} | set(config.tmpfs(options.tmpfs))
-    for destination in sorted(declared):
-        if os.path.normpath(destination) not in taken:
-            points.append(
-                {"Type": "volume", "Destination": destination, "Mode": "", "RW": True, "Propagation": ""}
-                | _use_volume(volumes, None)
-            )
-    return points
-
-
-def _use_volume(volumes: Any, name: str | None) -> dict[str, Any]:
-    volume = volumes.create(name)
-    return {"Name": volume.name, "Source": volume.path, "Driver": "local", "Anonymous": name is None}
-
-
-def _check_bind(source: str, create: bool) -> None:
-    if os.path.exists(source):
-        return
-    if not create:
-        raise UsageError(f'invalid mount config for type "bind": bind source path does not exist: {source}')
-    files.make_dirs(source)
 
 
 def start(
@@ -202,8 +153,15 @@ def start(
     if not attached:
         os.close(fd)
         return None
-    session = Session(fd, streams, tty=settings["Tty"], stdin=stdin, sig_proxy=sig_proxy, detach_keys=detach_keys)
-    code = session.relay()
+    code = Session(
+        fd,
+        streams,
+        tty=settings["Tty"],
+        stdin=stdin,
+        sig_proxy=sig_proxy,
+        detach_keys=detach_keys,
+        signalled=lambda number: events.container(record, "kill", signal=str(number)),
+    ).relay()
     if code is None:
         events.container(record, "detach")
     return code

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 
-from engine import bundle, events, files, health, linux, records
+from engine import bundle, events, files, health, linux, records, sharing
 from engine.errors import Conflict, NotFound
 from engine.oci import users
 from engine.runtime import logs
@@ -69,11 +69,15 @@ class Life:
         root = mount_root(self.ctx, self.record)
         try:
             user = find_user(root, config["User"], self.host["GroupAdd"] or ())
+            shared = sharing.at_start(self.ctx, self.record.id, self.host)
+            config["Hostname"] = shared.hostname or config["Hostname"]
             self._fill_volumes(root)
             self._reserve_address()
-            self._write_host_files()
+            if shared.files == self.record.directory:
+                self._write_host_files()
+            sharing.mount_shm(self.ctx, self.record.id, self.host)
             cgroup = cgroup_of(self.ctx, self.record.id)
-            spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size)
+            spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size, shared)
             cgroup.create()
             cgroup.apply(spec["linux"]["resources"])
             process = self._launch(spec, root, cgroup)
@@ -241,6 +245,7 @@ def release(ctx: Context, record: Record) -> None:
     """Gives back to the host whatever the container's life took. Idempotent; needs nothing but the record."""
     release_cgroup(ctx, record)
     release_network(ctx, record)
+    sharing.unmount_shm(ctx, record.id, record.config["HostConfig"])
     files.remove_tree(ctx.paths.container_run(record.id))
 
 

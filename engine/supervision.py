@@ -14,7 +14,7 @@ import os
 import select
 import time
 
-from engine import events, files, health, records, restart
+from engine import events, files, health, logoptions, records, restart, sharing
 from engine.errors import MiniError
 from engine.lean import signal
 from engine.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_network
@@ -110,7 +110,7 @@ class Supervisor:
 
     def _carry(self, process: InitProcess, client: tuple[int, bool, bool] | None) -> dict[str, Any]:
         """Watches one life to its end; the state then, not yet saved."""
-        log = logs.LogWriter(self.record.log_path)
+        log = self._open_log()
         stdin_once = self.life.inspect["Config"]["StdinOnce"]
         self.monitor = Monitor(process, self.life.stdio, log, self.listener, stdin_once, self.loop)
         if client:
@@ -160,10 +160,17 @@ class Supervisor:
             self.loop.step()
         self.loop.cancel(ring)
 
+    def _open_log(self) -> logs.LogWriter | None:
+        config = self.host["LogConfig"]
+        if config["Type"] == logoptions.NONE:
+            return None
+        return logs.LogWriter(self.record.log_path, *logoptions.limits(config))
+
     def _end(self, state: dict[str, Any]) -> None:
         record = self.record
         release_cgroup(self.ctx, record)
         self.listener.close()
+        sharing.unmount_shm(self.ctx, record.id, self.host)
         files.remove_tree(self.ctx.paths.container_run(record.id))
         record.save_state(state | {"Status": "exited"})
         # `mini restart` keeps it, to start it again

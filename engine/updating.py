@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from engine import bundle, config, events, records, restart
+from engine import bundle, config, events, limits, records, restart
 from engine.errors import Conflict, MiniError, UsageError
 from engine.options import CreateOptions, UpdateOptions
 from engine.views import refresh
@@ -36,12 +36,12 @@ def rename(ctx: Context, name: str, new: str) -> None:
 
 def check(asked: UpdateOptions) -> None:
     """What is wrong whatever the container is; UsageError in Docker's words."""
-    limits = ("cpu_shares", "cpus", "memory", "memory_reservation", "memory_swap", "pids_limit")
-    values = {name: getattr(asked, name) for name in limits}
+    names = ("cpu_shares", "cpus", "memory", "memory_reservation", "memory_swap", "pids_limit")
+    values = {name: getattr(asked, name) for name in names}
     if not asked.memory:
         # what it has to fit to is the container's
         values["memory_swap"] = None
-    config.check_limits(CreateOptions(**values))
+    limits.check(CreateOptions(**values))
     if asked.cpu_shares is not None and not 0 <= asked.cpu_shares <= MAXIMUM_CPU_SHARES:
         raise UsageError(f"invalid cpu-shares {asked.cpu_shares}: the maximum is {MAXIMUM_CPU_SHARES}")
     if asked.cpuset_cpus:

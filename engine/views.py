@@ -9,7 +9,7 @@ import os
 import time
 
 from engine import events, records
-from engine.errors import MiniError
+from engine.errors import MiniError, UsageError
 from engine.runtime import logs
 
 TYPE_CHECKING = False
@@ -92,6 +92,8 @@ def _network_settings(mode: str, endpoint: dict[str, Any]) -> dict[str, Any]:
         "MacAddress": endpoint.get("mac", ""),
         "EndpointID": endpoint.get("id", ""),
     }
+    if mode.startswith("container:"):
+        return {"Ports": {}} | shown | {"Networks": {}}
     return {"Ports": {}} | shown | {"Networks": {mode: shown | {"NetworkID": endpoint.get("network_id", "")}}}
 
 
@@ -100,6 +102,8 @@ def read_logs(
 ) -> Iterator[logs.Entry]:
     """The container's output so far, and with `follow` what comes until it ends, or until a time (nanoseconds)."""
     record = records.find(ctx.paths, name)
+    if record.config["HostConfig"]["LogConfig"]["Type"] == "none":
+        raise UsageError("configured logging driver does not support reading")
 
     def alive() -> bool:
         if until is not None and time.time_ns() > until:

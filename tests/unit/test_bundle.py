@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from engine import bundle, config
+from engine import bundle, config, sharing
+from engine.context import Context
 from engine.errors import UsageError
 from engine.oci.users import User
 from engine.options import CreateOptions
+from engine.paths import Paths
 from engine.runtime import defaults
 
 ROOT = User(0, 0, [0], "/root", "root")
@@ -18,14 +20,16 @@ ROOT = User(0, 0, [0], "/root", "root")
 def spec(**options: Any) -> dict[str, Any]:
     wanted = CreateOptions(image="x", command=["sh", "-c", "true"], **options)
     settings = config.container_config(wanted, {}, "ab" * 32, {})
+    ctx = Context(Paths("/x"), {})
     inspect = {
         "Path": "sh",
         "Args": ["-c", "true"],
         "Config": settings,
-        "HostConfig": config.host_config(wanted),
+        "HostConfig": config.host_config(wanted, sharing.modes(ctx, wanted)),
         "Mounts": options.pop("mounts_data", []),
     }
-    return dict(bundle.build(inspect, "/c", ROOT, "/mini/x", None))
+    shared = sharing.at_start(ctx, "c", inspect["HostConfig"])
+    return dict(bundle.build(inspect, "/c", ROOT, "/mini/x", None, shared))
 
 
 def test_default_capabilities_are_dockers_fourteen() -> None:

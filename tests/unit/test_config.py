@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine import config
+from engine import config, limits
 from engine.errors import UsageError
 from engine.options import CreateOptions
 
@@ -76,7 +76,7 @@ def test_good_names(name: str) -> None:
 )
 def test_limits_that_docker_refuses(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        config.check_limits(CreateOptions(**options))
+        limits.check(CreateOptions(**options))
 
 
 def test_memory_swap_is_twice_the_memory() -> None:

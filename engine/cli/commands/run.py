@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from engine import config, containers
+from engine import containers, limits
 from engine.attach import DETACH_KEYS, Streams, parse_detach_keys
 from engine.cli.commands.pull import ensure
 from engine.context import Context
@@ -57,8 +57,10 @@ def _options(context: Context, asked: dict[str, Any]) -> CreateOptions:
     policy, quiet = asked.pop("pull"), asked.pop("quiet")
     if asked["network"] is None:
         del asked["network"]
+    for name in ("pid", "ipc", "uts", "userns", "cgroupns", "log_driver"):
+        asked[name] = asked[name] or ""
     options = CreateOptions(**asked)
-    config.check_limits(options)
+    limits.check(options)
     ensure(context, options.image, policy, options.platform, quiet)
     return options
 

@@ -22,12 +22,28 @@ def container_options(
         Strings, option("--annotation", kind="map", help="Add an annotation to the OCI spec")
     ] = None,
     attach: Annotated[Strings, option("-a", "--attach", kind="list", help="Attach to STDIN, STDOUT or STDERR")] = None,
+    blkio_weight: Annotated[
+        String,
+        option("--blkio-weight", kind="int", help="Block IO (relative weight), between 10 and 1000, or 0 to disable"),
+    ] = None,
     cap_add: Annotated[Strings, option("--cap-add", kind="list", help="Add Linux capabilities")] = None,
     cap_drop: Annotated[Strings, option("--cap-drop", kind="list", help="Drop Linux capabilities")] = None,
+    cgroupns: Annotated[String, option("--cgroupns", help="Cgroup namespace to use (host|private)")] = None,
     cidfile: Annotated[String, option("--cidfile", help="Write the container ID to the file")] = None,
+    cpu_period: Annotated[
+        String, option("--cpu-period", kind="int", help="Limit CPU CFS (Completely Fair Scheduler) period")
+    ] = None,
+    cpu_quota: Annotated[
+        String, option("--cpu-quota", kind="int", help="Limit CPU CFS (Completely Fair Scheduler) quota")
+    ] = None,
     cpu_shares: Annotated[String, option("-c", "--cpu-shares", kind="int", help="CPU shares (relative weight)")] = None,
     cpus: Annotated[String, option("--cpus", kind="decimal", help="Number of CPUs")] = None,
     cpuset_cpus: Annotated[String, option("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")] = None,
+    cpuset_mems: Annotated[String, option("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)")] = None,
+    devices: Annotated[Strings, option("--device", kind="list", help="Add a host device to the container")] = None,
+    device_cgroup_rules: Annotated[
+        Strings, option("--device-cgroup-rule", kind="list", help="Add a rule to the cgroup allowed devices list")
+    ] = None,
     dns: Annotated[Strings, option("--dns", kind="list", help="Set custom DNS servers")] = None,
     dns_options: Annotated[Strings, option("--dns-option", kind="list", help="Set DNS options")] = None,
     dns_search: Annotated[Strings, option("--dns-search", kind="list", help="Set custom DNS search domains")] = None,
@@ -39,6 +55,7 @@ def container_options(
     env_files: Annotated[
         Strings, option("--env-file", kind="list", help="Read in a file of environment variables")
     ] = None,
+    gpus: Annotated[String, option("--gpus", kind="gpu-request", help="GPU devices: not supported, refused")] = None,
     group_add: Annotated[Strings, option("--group-add", kind="list", help="Add additional groups to join")] = None,
     health_cmd: Annotated[String, option("--health-cmd", help="Command to run to check health")] = None,
     health_interval: Annotated[
@@ -71,7 +88,17 @@ def container_options(
         bool, flag("--init", help="Run an init inside the container that forwards signals and reaps processes")
     ] = False,
     interactive: Annotated[bool, flag("-i", "--interactive", help="Keep STDIN open even if not attached")] = False,
+    ipc: Annotated[String, option("--ipc", help="IPC mode to use (none|private|shareable|host|container:NAME)")] = None,
+    kernel_memory: Annotated[
+        String, option("--kernel-memory", kind="bytes", help="Kernel memory limit: not supported, refused")
+    ] = None,
     labels: Annotated[Strings, option("-l", "--label", kind="list", help="Set meta data on a container")] = None,
+    log_driver: Annotated[
+        String, option("--log-driver", help="Logging driver for the container (json-file|none)")
+    ] = None,
+    log_opts: Annotated[
+        Strings, option("--log-opt", kind="list", help="Log driver options (max-size, max-file)")
+    ] = None,
     memory: Annotated[String, option("-m", "--memory", kind="bytes", help="Memory limit")] = None,
     memory_reservation: Annotated[
         String, option("--memory-reservation", kind="bytes", help="Memory soft limit")
@@ -80,16 +107,29 @@ def container_options(
         String,
         option("--memory-swap", kind="bytes", help="Limit of memory plus swap: '-1' to enable unlimited swap"),
     ] = None,
+    memory_swappiness: Annotated[
+        String,
+        option("--memory-swappiness", kind="int", help="Tune container memory swappiness (0 to 100) (default -1)"),
+    ] = None,
+    mounts: Annotated[
+        Strings, option("--mount", kind="mount", help="Attach a filesystem mount to the container")
+    ] = None,
     name: Annotated[String, option("--name", help="Assign a name to the container")] = None,
     network: Annotated[
         String,
-        option("--network", "--net", kind="network", help="Connect a container to a network (bridge, none, host)"),
+        option(
+            "--network",
+            "--net",
+            kind="network",
+            help="Connect a container to a network (bridge, none, host, container:NAME)",
+        ),
     ] = None,
     no_healthcheck: Annotated[bool, flag("--no-healthcheck", help="Disable any HEALTHCHECK of the image")] = False,
     oom_kill_disable: Annotated[bool, flag("--oom-kill-disable", help="Disable OOM Killer")] = False,
     oom_score_adj: Annotated[
         String, option("--oom-score-adj", kind="int", help="Tune host's OOM preferences (-1000 to 1000)")
     ] = None,
+    pid: Annotated[String, option("--pid", help="PID namespace to use (host|container:NAME)")] = None,
     pids_limit: Annotated[
         String, option("--pids-limit", kind="int", help="Tune container pids limit (set -1 for unlimited)")
     ] = None,
@@ -115,12 +155,20 @@ def container_options(
     stop_timeout: Annotated[
         String, option("--stop-timeout", kind="int", help="Timeout (in seconds) to stop a container")
     ] = None,
+    storage_opt: Annotated[
+        Strings, option("--storage-opt", kind="list", help="Storage driver options: not supported, refused")
+    ] = None,
     sysctls: Annotated[Strings, option("--sysctl", kind="map", help="Sysctl options")] = None,
     tmpfs: Annotated[Strings, option("--tmpfs", kind="list", help="Mount a tmpfs directory")] = None,
     tty: Annotated[bool, flag("-t", "--tty", help="Allocate a pseudo-TTY")] = False,
     ulimits: Annotated[Strings, option("--ulimit", kind="ulimit", help="Ulimit options")] = None,
     user: Annotated[String, option("-u", "--user", help="Username or UID (format: <name|uid>[:<group|gid>])")] = None,
+    userns: Annotated[String, option("--userns", help="User namespace to use (host)")] = None,
+    uts: Annotated[String, option("--uts", help="UTS namespace to use (host)")] = None,
     volumes: Annotated[Strings, option("-v", "--volume", kind="list", help="Bind mount a volume")] = None,
+    volumes_from: Annotated[
+        Strings, option("--volumes-from", kind="list", help="Mount volumes from the specified container(s)")
+    ] = None,
     workdir: Annotated[String, option("-w", "--workdir", help="Working directory inside the container")] = None,
 ) -> None:
     """The options that `run` and `create` share."""
