@@ -34,10 +34,11 @@ def test_input_output_and_exit_code(mini: Mini, image: Image) -> None:
 
 
 def test_several_clients_see_the_same(mini: Mini, host_image: Image) -> None:
+    begin = f"{time.time():.9f}"
     run(mini, "-i", host_image, "read a; i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done")
     watchers = [mini.start("attach", "--no-stdin", "it") for _ in range(3)]
     deadline = time.monotonic() + 20
-    while mini.run("events", "--since", "1h", "--until", "0s", "--filter", "event=attach").out.count("name=it") < 3:
+    while mini.run("events", "--since", begin, "--until", "0s", "--filter", "event=attach").out.count("name=it") < 3:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     feeder = mini.run("attach", "it", input="go\n")
@@ -114,8 +115,9 @@ def test_exec_detaches_too(mini: Mini, host_image: Image) -> None:
 def test_signals_are_passed_on(mini: Mini, host_image: Image) -> None:
     run(mini, "", host_image, "trap 'echo int; exit 5' INT; echo ready; while :; do sleep 0.1; done")
     until_log(mini, "ready")
+    begin = f"{time.time():.9f}"
     client = mini.start("attach", "it")
-    while "attach" not in mini.run("events", "--since", "1h", "--until", "0s", "--filter", "container=it").out:
+    while "attach" not in mini.run("events", "--since", begin, "--until", "0s", "--filter", "container=it").out:
         time.sleep(0.05)
     time.sleep(0.1)
     client.send_signal(2)
