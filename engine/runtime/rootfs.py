@@ -150,8 +150,9 @@ def switch(root: int) -> None:
     """Makes `root` this process's `/`, and detaches everything else from the mount namespace. Raises OSError.
 
     pivot_root(".", ".") stacks the old root over the new one, so no directory in the container is needed for it
-    (pivot_root(2), NOTES). It cannot replace the initramfs, nor act from within a chroot: then `root` is moved over `/`.
+    (pivot_root(2), NOTES). It cannot replace the initramfs: then `root` is moved over `/`.
     """
+    _leave_chroot()
     os.fchdir(root)
     old = os.open("/", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -168,6 +169,19 @@ def switch(root: int) -> None:
     linux.mount_setattr(linux.AT_FDCWD, ".", propagation=linux.MS_SLAVE, recursive=True)
     linux.umount2(".", linux.MNT_DETACH)
     os.chdir("/")
+
+
+def _leave_chroot() -> None:
+    """Puts `/` at the real root of this process's mount namespace, which entering a namespace does, even one's own.
+
+    Where mini itself runs in a chroot, what lies above that would otherwise stay mounted over the container's root, one
+    `chroot x; cd ../..` away (chroot(2)), and is where a later setns(2), `exec`'s, would arrive.
+    """
+    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        linux.setns(fd, linux.CLONE_NEWNS)
+    finally:
+        os.close(fd)
 
 
 def _move_over_root() -> None:
