@@ -42,7 +42,8 @@ def make_template(directory: str) -> str:
     root = f"{directory}/root"
     for layer in layers:
         with tarfile.open(layer) as tar:
-            tar.extractall(root, filter="fully_trusted")
+            # Python before 3.11.4 knows no filters, and unpacks as this one says
+            tar.extractall(root, **({"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}))
     return root
 
 
