@@ -59,10 +59,9 @@ def attach_to(
         code = session.relay()
     except MiniError:
         # it ended before its monitor had accepted the connection
-        state = refresh(ctx, record)
-        if state["Running"]:
-            raise
-        return int(state["ExitCode"])
+        from engine.containers import last_exit_code
+
+        return last_exit_code(ctx, record)
     if code is None:
         events.container(record, "detach")
     return code

@@ -12,7 +12,7 @@ import time
 
 from engine import bundle, config, events, files, host, lifecycle, limits, mountpoints, names, pausing, records, sharing
 from engine.attach import DETACH_KEYS, Session, Streams, check_terminal, wait_started
-from engine.errors import Conflict, MiniError, UsageError
+from engine.errors import Conflict, MiniError, NotFound, UsageError
 from engine.lean import signal
 from engine.runtime import attach, logs
 from engine.runtime import monitor as monitors
@@ -354,7 +354,7 @@ def wait(ctx: Context, name: str) -> int:
     try:
         client = attach.connect(ctx.paths.container_run(record.id))
     except OSError:
-        return int(refresh(ctx, record)["ExitCode"])
+        return last_exit_code(ctx, record)
     buffer = bytearray()
     try:
         while data := client.recv(attach.CHUNK):
@@ -367,4 +367,13 @@ def wait(ctx: Context, name: str) -> int:
         pass
     finally:
         client.close()
-    return int(refresh(ctx, record)["ExitCode"])
+    return last_exit_code(ctx, record)
+
+
+def last_exit_code(ctx: Context, record: Record) -> int:
+    """Of a container that runs no more, once its monitor has written it down. NotFound where it was removed at its end."""
+    _wait_ended(ctx, record, None)
+    code = int(refresh(ctx, record)["ExitCode"])
+    if not os.path.isdir(record.directory):
+        raise NotFound(f"No such container: {record.id[:12]}")
+    return code
