@@ -13,6 +13,9 @@ from engine.cli.app import app
 
 # Command lines that both parsers understand: Click has no `--rm=false` and no `-e=A=b`, which test_cli_parse has instead.
 CORPUS = [
+    "run -d --wait --init --restart on-failure:3 --health-cmd true --health-interval 1s --health-retries 2 x",
+    "run --health-timeout 1m30s --health-start-period 5s --health-start-interval 100ms --health-on-failure kill x",
+    "run --no-healthcheck x",
     "run alpine",
     "run alpine sh -c ls",
     "run -it --rm alpine sh",
