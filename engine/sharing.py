@@ -100,12 +100,12 @@ class Shared:
 
 
 def at_start(ctx: Context, container_id: str, host: dict[str, Any]) -> Shared:
-    """Looks up the processes whose namespaces are joined. Conflict, in Docker's words, where one does not run."""
+    """Looks up the processes whose namespaces are joined. NotFound, or Conflict where one does not run, in Docker's words."""
     shared = Shared(ctx.paths.container(container_id))
     for name, key in _MODES.items():
         mode: str = host[key]
         if mode.startswith(CONTAINER):
-            other = records.Record(ctx.paths, mode.removeprefix(CONTAINER))
+            other = records.find(ctx.paths, mode.removeprefix(CONTAINER))
             shared.namespaces.append(
                 {"type": name, "path": f"/proc/{_pid(ctx, other, name)}/ns/{_FILES.get(name, name)}"}
             )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ADDED, CHANGED, DELETED = "A", "C", "D"
+# A link on the way, or a way that is too long, is one that the image does not have.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _WHITEOUT, _OPAQUE = b".wh.", b".wh..wh..opq"
 # Where mini mounts something in every container: an empty file or a directory there, which the image lacks, is a mount
 # point, and not the container's.
@@ -115,7 +117,7 @@ def _stat(lower: int, path: bytes) -> os.stat_result | None:
     try:
         fd = linux.openat2(lower, path, linux.O_PATH | os.O_NOFOLLOW, resolve=tree_tar.BENEATH)
     except OSError as e:
-        if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if e.errno in _ABSENT:
             return None
         raise
     try:
@@ -130,7 +132,7 @@ def _names(lower: int, path: bytes) -> set[bytes]:
         fd = linux.openat2(lower, path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=tree_tar.BENEATH)
         return set(map(os.fsencode, os.listdir(fd)))
     except OSError as e:
-        if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if e.errno in _ABSENT:
             return set()
         raise
     finally:
