@@ -214,7 +214,8 @@ def _count_error(path: str, least: int, most: int | None) -> CommandLineError:
     elif most == least:
         wants = f"requires {least} argument{'s' * (least != 1)}"
     else:
-        wants = f"requires at most {most} argument{'s' * (most != 1)}"
+        at_least = f"at least {least} and " if least else ""
+        wants = f"requires {at_least}at most {most} argument{'s' * (most != 1)}"
     usage = f"{usage_line(path)}\n\nSee '{_program(path)} --help' for more information"
     return CommandLineError(f"mini: '{_program(path)}' {wants}", usage, 1)
 
