@@ -73,7 +73,10 @@ def unknown() -> dict[str, Any]:
 
 
 class Checker:
-    """Probes one container's life. `spawn(argv, stdio)` starts a process in it; `changed` is called after every result."""
+    """Probes one container's life. `spawn(argv, stdio)` starts a process in it; `changed` is called after every result.
+
+    While `paused()`, no probe begins and none is too late: it would be frozen with the others.
+    """
 
     def __init__(
         self,
@@ -81,10 +84,11 @@ class Checker:
         loop: Loop,
         spawn: Callable[[list[str], tuple[int, int, int]], InitProcess],
         changed: Callable[[dict[str, Any]], None],
+        paused: Callable[[], bool],
     ) -> None:
         self._check = {field: check.get(field) or 0 for field in _FIELDS}
         self._command = command(check)
-        self._loop, self._spawn, self._changed = loop, spawn, changed
+        self._loop, self._spawn, self._changed, self._paused = loop, spawn, changed, paused
         self._started = time.monotonic()
         self._probe: InitProcess | None = None
         self._output, self._said, self._begin = -1, b"", ""
@@ -101,6 +105,8 @@ class Checker:
         return time.monotonic() - self._started < self._check["StartPeriod"] / 1e9
 
     def _begin_probe(self) -> None:
+        if self._paused():
+            return self._schedule()
         self._begin, self._said = logs.timestamp(), b""
         self._output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -137,7 +143,9 @@ class Checker:
 
     def _too_long(self) -> None:
         seconds = (self._check["Timeout"] or TIMEOUT) / 1e9
-        if self._probe:
+        if self._probe and self._paused():
+            self._loop.at(time.monotonic() + seconds, self._too_long)
+        elif self._probe:
             self._probe.kill(signal.SIGKILL)
             self._reap()
             self._record(-1, f"Health check exceeded timeout ({seconds:g}s)")

@@ -201,7 +201,10 @@ class Supervisor:
             if found["Status"] == "unhealthy" != before:
                 self._unhealthy(process)
 
-        self._checker = health.Checker(check, self.loop, spawn, changed)
+        self._checker = health.Checker(check, self.loop, spawn, changed, self._is_paused)
+
+    def _is_paused(self) -> bool:
+        return os.path.exists(self.record.paused_mark)
 
     def _unhealthy(self, process: InitProcess) -> None:
         """`--health-on-failure`: kill leaves the rest to the policy, restart starts it again, stop does not."""

@@ -190,7 +190,7 @@ STORIES = {
     ],
     "restart with rm": [
         "run -d --rm --name it {image} sh -c {serve}", "restart -t 5 it", "inspect -f {{.State.Running}} it",
-        "update --restart always it", "stop it", "ps -a --format {{.Names}}",
+        "update --restart always it", "stop it",
     ],
     "attach": [
         "run -di --name it {image} sh -c {late}", "attach --no-stdin it", "attach it", "rm it",

@@ -122,3 +122,21 @@ def test_what_pauses_itself_out_of_life(mini: Mini, host_image: Image) -> None:
             mini.run("unpause", "it")
         assert mini.run("wait", "it").out == "0"
         mini.run("rm", "it")
+
+
+def test_health_checks_wait(mini: Mini, host_image: Image) -> None:
+    """A probe in a frozen container would be too late, and killing it would not end it."""
+    options = ["--health-cmd", "sleep 0.05", "--health-interval", "20ms", "--health-timeout", "200ms"]
+    options += ["--health-retries", "1", "--health-on-failure", "kill"]
+    mini.detached("--name", "it", "--network", "none", *options, host_image.name, "sleep", "60")
+    while mini.inspect("it")["State"]["Health"]["Status"] != "healthy":
+        time.sleep(0.02)
+    mini.run("pause", "it")
+    time.sleep(0.6)
+    assert state(mini)[0] == "paused"
+    mini.run("unpause", "it")
+    probes = len(mini.inspect("it")["State"]["Health"]["Log"])
+    time.sleep(0.3)
+    found = mini.inspect("it")["State"]
+    assert (found["Status"], found["Health"]["Status"], found["Health"]["FailingStreak"]) == ("running", "healthy", 0)
+    assert probes and all(p["ExitCode"] == 0 for p in found["Health"]["Log"])
