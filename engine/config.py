@@ -120,7 +120,7 @@ def container_config(
         "Env": environment(options.env, options.env_files, environ, image.get("Env") or ()),
         "Cmd": cmd,
         "Image": options.image,
-        "Volumes": image.get("Volumes"),
+        "Volumes": {**(image.get("Volumes") or {}), **{v: {} for v in options.volumes if ":" not in v}} or None,
         "WorkingDir": options.workdir or image.get("WorkingDir") or "",
         "Entrypoint": entrypoint,
         "OnBuild": None,

@@ -31,21 +31,25 @@ _MOUNT_POINTS = frozenset((b"dev", b"proc", b"sys", b"etc/hosts", b"etc/hostname
 
 
 class Change:
-    """One path that differs from the image. `opaque`: a directory that hides all that the image has in it."""
+    """One path that is in the upper directory, or hidden by it. `opaque`: a directory that hides all that the image has in it.
 
-    __slots__ = ("kind", "opaque", "path")
+    `same`: it is just as the image has it, but for a directory's times; copied up, for instance, for a second name.
+    """
 
-    def __init__(self, path: bytes, kind: str, opaque: bool = False) -> None:
+    __slots__ = ("kind", "opaque", "path", "same")
+
+    def __init__(self, path: bytes, kind: str, opaque: bool = False, same: bool = False) -> None:
         self.path = path
         self.kind = kind
         self.opaque = opaque
+        self.same = same
 
 
 def changes(upper: int, lower: int) -> list[Change]:
     """Every change, in the order of a walk that takes names as they sort. Raises OSError, LayerError where it is too deep.
 
     `upper` and `lower` are directories: the overlay's upper one, and the image's root. A directory is a change where its
-    attributes are, or where a name in it was added or deleted (moby, pkg/archive/changes.go).
+    attributes are, or where a name in it was added or deleted.
     """
     found: dict[bytes, Change] = {}
     pending = [b""]
@@ -53,11 +57,26 @@ def changes(upper: int, lower: int) -> list[Change]:
         path = pending.pop()
         for change in _in_directory(upper, lower, path, pending):
             if change.kind != CHANGED and path:
-                found.setdefault(path, Change(path, CHANGED))
+                found.setdefault(path, Change(path, CHANGED, same=True))
             found[change.path] = change
     if (etc := found.get(b"etc")) and etc.kind == ADDED and not any(p.startswith(b"etc/") for p in found):
         del found[b"etc"]  # made for the mount points in it
     return sorted(found.values(), key=lambda change: change.path.split(b"/"))
+
+
+def differences(found: list[Change]) -> list[Change]:
+    """What of the changes a user calls one, as Docker has it: not what is the same, but every directory above what is not
+    (moby, pkg/archive/changes.go, ChangesDirs). In order."""
+    shown: dict[bytes, Change] = {}
+    for change in found:
+        if change.same:
+            continue
+        above = change.path.rpartition(b"/")[0]
+        while above and above not in shown:
+            shown[above] = Change(above, CHANGED)
+            above = above.rpartition(b"/")[0]
+        shown[change.path] = change
+    return sorted(shown.values(), key=lambda change: change.path.split(b"/"))
 
 
 def _in_directory(upper: int, lower: int, path: bytes, pending: list[bytes]) -> Iterator[Change]:
@@ -83,24 +102,34 @@ def _change(directory: int, name: bytes, path: bytes, lower: int, pending: list[
     fd = os.open(name, linux.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         info = os.fstat(fd)
-        before = _stat(lower, path)
-        if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
-            return Change(path, DELETED) if before else None
-        if before is None and path in _MOUNT_POINTS:
-            return None
-        if not stat.S_ISDIR(info.st_mode):
-            return Change(path, CHANGED if before else ADDED)
-        pending.append(path)
-        opaque = _is_opaque(fd)
-        if before and not opaque and _attributes(before) == _attributes(info):
-            return None
-        return Change(path, CHANGED if before else ADDED, opaque)
+        before = _open_lower(lower, path)
+        try:
+            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
+                return Change(path, DELETED) if before >= 0 else None
+            if before < 0 and path in _MOUNT_POINTS:
+                return None
+            opaque = False
+            if stat.S_ISDIR(info.st_mode):
+                pending.append(path)
+                opaque = _is_opaque(fd)
+            if before < 0:
+                return Change(path, ADDED, opaque)
+            same = _describe(before) == _describe(fd)
+            if same and not opaque and os.fstat(before).st_mtime_ns == info.st_mtime_ns and path in pending[-1:]:
+                return None  # copied up on the way to what is in it
+            return Change(path, CHANGED, opaque, same)
+        finally:
+            if before >= 0:
+                os.close(before)
     finally:
         os.close(fd)
 
 
-def _attributes(info: os.stat_result) -> tuple[int, ...]:
-    return info.st_mode, info.st_uid, info.st_gid, info.st_mtime_ns
+def _describe(fd: int) -> tuple[object, ...]:
+    """What makes a difference. Of a directory neither its times, which follow from what is in it, nor its size."""
+    entry = tree_tar.describe(b"", fd)
+    times = 0 if stat.S_ISDIR(entry.mode) else entry.mtime_ns
+    return entry.mode, entry.uid, entry.gid, entry.rdev, entry.size, entry.link, entry.xattrs, times
 
 
 def _is_opaque(fd: int) -> bool:
@@ -112,18 +141,14 @@ def _is_opaque(fd: int) -> bool:
         raise
 
 
-def _stat(lower: int, path: bytes) -> os.stat_result | None:
-    """What the image has at the path. A link on the way to it is not followed: there, the image has something else."""
+def _open_lower(lower: int, path: bytes) -> int:
+    """What the image has at the path (O_PATH), or -1. A link on the way to it is not followed: the image has nothing there."""
     try:
-        fd = linux.openat2(lower, path, linux.O_PATH | os.O_NOFOLLOW, resolve=tree_tar.BENEATH)
+        return linux.openat2(lower, path, linux.O_PATH | os.O_NOFOLLOW, resolve=tree_tar.BENEATH)
     except OSError as e:
         if e.errno in _ABSENT:
-            return None
+            return -1
         raise
-    try:
-        return os.fstat(fd)
-    finally:
-        os.close(fd)
 
 
 def _names(lower: int, path: bytes) -> set[bytes]:
