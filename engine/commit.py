@@ -98,7 +98,10 @@ def commit(
         manifest = uncompressed_manifest(data, layers)
         tag = reference.canonical() if reference else None
         made = store.put(manifest, data, tag=tag, size=sum(size for _, size in layers))
-    events.container(record, "commit", comment=message, imageID=made.id, imageRef=tag or "")
+    named = reference.familiar() if reference else ""
+    if named:
+        events.image(ctx.paths, "tag", made.id, made.config, named)
+    events.container(record, "commit", comment=message, imageID=made.id, imageRef=named)
     return made
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from engine import containers, imageuse, lifecycle, records, upkeep, views
+from engine import containers, events, imageuse, lifecycle, records, upkeep, views
 from engine.errors import Conflict, NotFound, UsageError
 from engine.storage.images import ImageStore
 from engine.storage.usage import allocated
@@ -81,6 +81,10 @@ def _switch(name: str, text: str) -> bool:
 # --- one kind each -----------------------------------------------------------------------------------------------
 
 
+def _tell(ctx: Context, kind: str, pruned: Pruned) -> None:
+    events.emit(ctx.paths, kind, "prune", "", {"reclaimed": str(pruned.freed)})
+
+
 def prune_containers(ctx: Context, filters: Filters) -> Pruned:
     """Removes the containers that do not run. Their anonymous volumes stay, as Docker leaves them."""
     pruned = Pruned()
@@ -98,6 +102,7 @@ def prune_containers(ctx: Context, filters: Filters) -> Pruned:
             continue
         pruned.removed.append(record.id)
         pruned.freed += size
+    _tell(ctx, "container", pruned)
     return pruned
 
 
@@ -118,6 +123,7 @@ def prune_volumes(ctx: Context, filters: Filters, named: bool = False) -> Pruned
         pruned.freed += size
     if os.path.isdir(ctx.paths.volumes):
         volumes.sweep()
+    _tell(ctx, "volume", pruned)
     return pruned
 
 
@@ -171,6 +177,7 @@ def prune_images(ctx: Context, choice: ImageChoice) -> Pruned:
         imageuse.finish_removals(ctx)
         upkeep.sweep(ctx, objects=False)
     pruned.freed = max(0, before - image_bytes(ctx))
+    _tell(ctx, "image", pruned)
     return pruned
 
 
