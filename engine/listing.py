@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 
 from engine import records
@@ -85,8 +84,12 @@ class Filters:
 
 def _matches(pattern: str, text: str) -> bool:
     """Equal, or found as a regular expression, as Docker's filters have it; a pattern that is none matches nothing."""
+    if pattern == text:
+        return True
+    import re
+
     try:
-        return pattern == text or re.search(pattern, text) is not None
+        return re.search(pattern, text) is not None
     except re.error:
         return False
 

@@ -7,7 +7,6 @@ business, whose output is cut down to the container's processes (moby, daemon/to
 from __future__ import annotations
 
 import os
-import re
 import time
 
 from engine import events, lifecycle, records
@@ -139,6 +138,8 @@ def _by_ps(arguments: list[str], pids: Sequence[int]) -> tuple[list[str], list[l
 
 def _check(arguments: Sequence[str]) -> None:
     """moby, validatePSArgs: a column called PID that is another one would show foreign processes."""
+    import re
+
     found = re.search(r"\s+(\w+)=\s*(PID\b)", " " + " ".join(arguments).replace(",", " "))
     if found and found[1] != "pid":
         raise UsageError(f'specifying "{found[1]}={found[2]}" is not allowed')
