@@ -120,7 +120,7 @@ def _of_container(ctx: Context, value: str) -> list[dict[str, Any]]:
     for point in record.config["Mounts"]:
         if point["Type"] != "tmpfs":
             # a volume that the other has filled, or wants as it is, is not filled again
-            found.append(point | {"RW": point["RW"] and "ro" not in words, "Mode": mode, "NoCopy": True})
+            found.append(point | {"RW": point["RW"] and "ro" not in words, "Mode": "", "NoCopy": True})
     return found
 
 
