@@ -16,7 +16,7 @@ from engine.errors import Conflict, MiniError, NotFound, UsageError
 from engine.lean import signal
 from engine.runtime import attach, logs
 from engine.runtime import monitor as monitors
-from engine.supervision import STOP_TIMEOUT, supervise
+from engine.supervision import STOP_TIMEOUT, kept_by, supervise
 from engine.views import refresh
 
 TYPE_CHECKING = False
@@ -246,7 +246,7 @@ def restart(ctx: Context, name: str, timeout: int | None = None, signal_name: st
     """`stop`, then `start`, also of one that does not run. One with --rm stays for it, and loses nothing."""
     record = records.find(ctx.paths, name)
     if refresh(ctx, record)["Running"]:
-        files.write_atomic(f"{record.directory}/kept", b"", sync=False)
+        files.write_json(f"{record.directory}/kept", kept_by(os.getpid()), sync=False)
         stop(ctx, record.id, timeout, signal_name)
     start(ctx, record.id)
     events.container(record, "restart")

@@ -173,8 +173,7 @@ class Supervisor:
         sharing.unmount_shm(self.ctx, record.id, self.host)
         files.remove_tree(self.ctx.paths.container_run(record.id))
         record.save_state(state | {"Status": "exited"})
-        # `mini restart` keeps it, to start it again
-        if self.host["AutoRemove"] and not os.path.exists(f"{record.directory}/kept"):
+        if self.host["AutoRemove"] and not self._is_kept():
             delete(self.ctx, record, volumes=True)
         self.monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
         # last: nobody can reach the container any more, and the client need not wait for the kernel
@@ -203,6 +202,14 @@ class Supervisor:
 
         self._checker = health.Checker(check, self.loop, spawn, changed, self._is_paused)
 
+    def _is_kept(self) -> bool:
+        """Whether a `mini restart` that is still there is about to start it again: `--rm` does not hold then."""
+        try:
+            keeper: dict[str, Any] = files.read_json(f"{self.record.directory}/kept")
+        except FileNotFoundError:
+            return False
+        return records.is_alive(keeper, "Pid")
+
     def _is_paused(self) -> bool:
         return os.path.exists(self.record.paused_mark)
 
@@ -225,6 +232,13 @@ class Supervisor:
                     process.kill(signal.SIGKILL)
 
             self.loop.at(time.monotonic() + timeout, kill)
+
+
+def kept_by(pid: int) -> dict[str, Any]:
+    """What `kept` in the container's directory says: who is about to start it again."""
+    keeper: dict[str, Any] = {}
+    records.mark_process(keeper, "Pid", pid)
+    return keeper
 
 
 def void(_: object) -> None:

@@ -202,3 +202,11 @@ def test_restart_keeps_a_container_with_rm(mini: Mini, host_image: Image) -> Non
     mini.run("stop", "it")
     assert mini.run("ps", "-aq").out == ""
     assert mini.run("volume", "ls", "-q").out == ""
+
+
+def test_a_restart_that_was_killed_keeps_nothing(mini: Mini, host_image: Image) -> None:
+    container = start(mini, host_image, "--rm")
+    with open(f"{mini.root}/containers/{container}/kept", "w") as file:
+        file.write('{"Pid": 1, "PidStart": 1, "BootId": "x"}')
+    mini.run("stop", "it")
+    assert mini.run("ps", "-aq").out == ""
