@@ -39,7 +39,11 @@ def test_killed(fresh_mini: Mini, host_image: Image, command: str) -> None:
             assert name in ("it", "other")
             found = mini.inspect(name)
             assert found["Name"] == f"/{name}"
-            assert found["State"]["Status"] in ("running", "paused", *(["exited", "created"] if "restart" in command else []))
+            assert found["State"]["Status"] in (
+                "running",
+                "paused",
+                *(["exited", "created"] if "restart" in command else []),
+            )
             assert found["HostConfig"]["Memory"] in (0, 64 << 20)
             mend(mini, step)
             # what was asked for can be had, whatever is done already
