@@ -35,7 +35,9 @@ def diff(ctx: Context, name: str) -> list[tuple[str, str]]:
     host.require_container_host()
     record = records.find(ctx.paths, name)
     with _directories(ctx, record) as (above, below):
-        return [(change.kind, "/" + os.fsdecode(change.path)) for change in upper.differences(upper.changes(above, below))]
+        return [
+            (change.kind, "/" + os.fsdecode(change.path)) for change in upper.differences(upper.changes(above, below))
+        ]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import os
 import stat
 from contextlib import ExitStack
 
-from engine import copyroots, copyrules, files, linux
+from engine import copyroots, copyrules, events, files, linux
 from engine.context import Context
 from engine.copyroots import Root
 from engine.errors import MiniError, NotFound, Unsupported, UsageError
@@ -66,19 +66,30 @@ def copy(
                 root, from_path = copyroots.open_named(ctx, stack, from_name, from_path)
                 thing = _Source(stack, root, copyrules.absolute(from_path, "/"), follow)
                 if to_path == STREAM:
-                    return _to_stream(thing, stdout)
-                return _to_tree(thing, stack, copyroots.open_host(stack), to_path, archive, to_path)
+                    copied = _to_stream(thing, stdout)
+                else:
+                    copied = _to_tree(thing, stack, copyroots.open_host(stack), to_path, archive, to_path)
+                return _told(root, "archive-path", copied)
             if from_path == STREAM:
                 root, to_path = copyroots.open_named(ctx, stack, to_name, to_path)
-                return _from_stream(ctx, stack, stdin, root, copyrules.absolute(to_path, "/"), destination)
+                copied = _from_stream(ctx, stack, stdin, root, copyrules.absolute(to_path, "/"), destination)
+                return _told(root, "extract-to-dir", copied)
             path = copyrules.absolute(from_path, os.getcwd())
             thing = _Source(stack, copyroots.open_host(stack), path, follow)
             root, to_path = copyroots.open_named(ctx, stack, to_name, to_path)
-            return _to_tree(thing, stack, root, copyrules.absolute(to_path, "/"), True, destination)
+            copied = _to_tree(thing, stack, root, copyrules.absolute(to_path, "/"), True, destination)
+            return _told(root, "extract-to-dir", copied)
         except BrokenPipeError:
             raise
         except OSError as e:
             raise _failure(e) from e
+
+
+def _told(root: Root, action: str, copied: Copied) -> Copied:
+    """Puts Docker's event of it into the log."""
+    if root.record:
+        events.container(root.record, action)
+    return copied
 
 
 def _failure(e: OSError) -> MiniError:

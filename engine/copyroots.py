@@ -24,14 +24,15 @@ VOLUME = "volume"
 class Root:
     """`fd` is the directory; `resolve` how openat2(2) looks a path up in it, `below` how it does for what a copy brings.
 
-    `name` is what messages call it, empty for the host.
+    `name` is what messages call it, empty for the host; `record` the container.
     """
 
-    __slots__ = ("below", "fd", "name", "resolve")
+    __slots__ = ("below", "fd", "name", "record", "resolve")
 
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, name: str, record: records.Record | None = None) -> None:
         self.fd = fd
         self.name = name
+        self.record = record
         self.resolve = IN_ROOT if name else 0
         self.below = IN_ROOT if name else BENEATH
 
@@ -59,10 +60,11 @@ def open_named(ctx: Context, stack: ExitStack, name: str, path: str) -> tuple[Ro
         held.push(lock)
         state = refresh(ctx, record)
         if state["Running"]:
-            return Root(_kept(stack, _of_running(record, state)), name), path
-        fd = _kept(stack, _of_stopped(ctx, record))
+            return Root(_kept(stack, _of_running(record, state)), name, record), path
+        fd = _of_stopped(ctx, record)
         stack.push(held.pop_all())
-    return Root(fd, name), path
+    # closed before the lock is given back
+    return Root(_kept(stack, fd), name, record), path
 
 
 def _of_running(record: records.Record, state: dict[str, object]) -> int:

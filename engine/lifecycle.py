@@ -245,7 +245,7 @@ def release(ctx: Context, record: Record) -> None:
     """Gives back to the host whatever the container's life took. Idempotent; needs nothing but the record."""
     release_cgroup(ctx, record)
     release_network(ctx, record)
-    sharing.unmount_shm(ctx, record.id, record.config["HostConfig"])
+    sharing.unmount_shm(ctx, record.id)
     files.remove_tree(ctx.paths.container_run(record.id))
 
 

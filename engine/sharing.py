@@ -155,18 +155,18 @@ def mount_shm(ctx: Context, container_id: str, host: dict[str, Any]) -> None:
     from engine.runtime import mounts
 
     path = f"{ctx.paths.container_run(container_id)}/{SHM}"
-    unmount_shm(ctx, container_id, host)  # of a life before, whose monitor was killed
+    unmount_shm(ctx, container_id)  # of a life before, whose monitor was killed
     files.make_dirs(path, 0o700)
     words = ["nosuid", "noexec", "nodev", "mode=1777", f"size={host['ShmSize']}"]
     mounts.mount_host({"destination": path, "type": "tmpfs", "source": "shm", "options": words})
 
 
-def unmount_shm(ctx: Context, container_id: str, host: dict[str, Any]) -> None:
-    """Idempotent. Whoever has it still mounted keeps it."""
-    if host["IpcMode"] != "shareable":
+def unmount_shm(ctx: Context, container_id: str) -> None:
+    """Idempotent; nothing for a container that has none. Whoever has it still mounted keeps it."""
+    path = f"{ctx.paths.container_run(container_id)}/{SHM}"
+    if not os.path.isdir(path):
         return
     from engine.runtime import mounts
 
-    path = f"{ctx.paths.container_run(container_id)}/{SHM}"
-    while os.path.isdir(path) and mounts.unmount(path):
+    while mounts.unmount(path):
         continue

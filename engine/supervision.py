@@ -170,7 +170,7 @@ class Supervisor:
         record = self.record
         release_cgroup(self.ctx, record)
         self.listener.close()
-        sharing.unmount_shm(self.ctx, record.id, self.host)
+        sharing.unmount_shm(self.ctx, record.id)
         files.remove_tree(self.ctx.paths.container_run(record.id))
         record.save_state(state | {"Status": "exited"})
         if self.host["AutoRemove"] and not self._is_kept():

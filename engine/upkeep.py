@@ -13,7 +13,7 @@ import fcntl
 import os
 import time
 
-from engine import files, host, imageuse, lifecycle, records, views
+from engine import files, host, imageuse, lifecycle, records, sharing, views
 from engine.errors import MiniError, NotFound, StoreError
 from engine.oci.digest import is_hex_id
 from engine.records import Record
@@ -334,6 +334,7 @@ class Repair(StoreRepair):
         link.detach(link.veth_name(container_id))
         for leases in lease_directories(self.paths):
             ipam.release(leases, container_id)
+        sharing.unmount_shm(self.ctx, container_id)
         files.remove_tree(self.paths.container_run(container_id))
 
     def remove_cgroup(self, container_id: str) -> str:

@@ -106,13 +106,14 @@ class TreeWriter:
         except FileNotFoundError:
             if not parts:
                 raise
-        above = self._parent(parts[:-1])
-        try:
-            os.mkdir(parts[-1], 0o755, dir_fd=above)
-        except FileExistsError:
-            pass
-        finally:
-            os.close(above)
+        for depth, name in enumerate(parts):
+            above = self._open(b"/".join(parts[:depth]), _PATH)
+            try:
+                os.mkdir(name, 0o755, dir_fd=above)
+            except FileExistsError:
+                pass
+            finally:
+                os.close(above)
         return self._open(b"/".join(parts), _PATH)
 
     def _make_way(self, parent: int, name: bytes, path: bytes) -> None:
