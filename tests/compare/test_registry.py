@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 import requests
 
 from tests.compare.conftest import Both
+from tests.support.images import Images
 from tests.support.pki import Authority
-from tests.support.push import digest_of
+from tests.support.push import digest_of, push_image
 from tests.support.registry import FakeRegistry
 from tests.support.runner import Result
 from tests.support.serve import Serving
@@ -95,13 +97,16 @@ def test_push_says_what_docker_says(both: Both, serving: Serving) -> None:
     assert any("Mounted from X/a" in line for line in told["mini"][2][1])
 
 
-def test_size_of_the_same_manifest(both: Both, serving: Serving) -> None:
+def test_size_of_the_same_manifest(both: Both, images: Images, serving: Serving) -> None:
     """Docker's manifests are indented with three blanks; those that mini makes anew are, too."""
-    if "busybox" not in both.names:
-        pytest.skip("no ../shared/images to make busybox of")
+    source = f"{images.registry.address}/library/sized:1"
+    layer = tarfile.TarInfo("only-here").tobuf() + bytes(1024)
+    push_image(images.registry.url, "library/sized", "1", [layer], {"Cmd": ["x"]}, media="docker")
     sizes = []
     for name, engine in (("docker", both.docker), ("mini", both.mini)):
-        engine.run("tag", both.names["busybox"], f"{serving.address}/{name}:1")
+        engine.run("pull", "-q", source)
+        engine.run("tag", source, f"{serving.address}/{name}:1")
+        engine.run("rmi", source)
         sizes.append(engine.run("push", f"{serving.address}/{name}:1").lines[-1].split()[-1])
     documents = [requests.get(f"{serving.url}/v2/{n}/manifests/1") for n in ("docker", "mini")]
     assert [str(len(d.content)) for d in documents] == sizes
