@@ -169,7 +169,7 @@ def _container(root: Root) -> str:
 
 
 def _find(root: Root, path: str) -> tuple[str, str]:
-    """(path with the links of its last name followed, "directory" | "file" | "missing"). Raises OSError.
+    """(path with the links of its last name followed, "directory" | "file" | "device" | "missing"). Raises OSError.
 
     A dangling link is followed as well: what it points to is made.
     """
@@ -182,14 +182,22 @@ def _find(root: Root, path: str) -> tuple[str, str]:
             except (FileNotFoundError, NotADirectoryError):
                 return path, "missing"
             if not stat.S_ISLNK(info.st_mode):
-                return path, "directory" if stat.S_ISDIR(info.st_mode) else "file"
+                return path, _kind(info.st_mode)
             link = os.readlink(name, dir_fd=parent)
         path = link if link.startswith("/") else f"{directory.rstrip('/')}/{link}"
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "file"
+
+
 def _to_tree(thing: _Source, stack: ExitStack, root: Root, path: str, owners: bool, shown: str) -> Copied:
     found, kind = _find(root, path)
+    if kind == "device":
+        raise UsageError(f'destination "{shown}" must be a directory or a regular file: got a device')
     directory, name = copyrules.target(thing.name, thing.is_directory, found, kind)
     with _writer(root, directory, owners) as tree:
         for entry, looked_at in thing.entries(name):

@@ -122,6 +122,28 @@ def test_a_mount_point_is_not_taken_away(mini: Mini, host_image: Image, tmp_path
     assert mini.run("exec", container, "grep", "-c", "/etc/hosts", "/proc/mounts").out == before == "1"
 
 
+def test_on_a_terminal_it_says_how_much(mini: Mini, host_image: Image, tmp_path: Path) -> None:
+    container = mini.run("create", host_image.name, "true").out
+    (tmp_path / "f").write_text("f")
+    for options, told in (([], f"Successfully copied 2.05kB to {container}:/srv/"), (["-q"], "")):
+        terminal = mini.terminal("cp", *options, f"{tmp_path}/f", f"{container}:/srv/", columns=200)
+        try:
+            if told:
+                terminal.expect(told)
+            assert terminal.wait() == 0
+        finally:
+            terminal.close()
+
+
+def test_a_device_is_not_replaced(mini: Mini, host_image: Image, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("f")
+    container = mini.detached(host_image.name, "sleep", "600")
+    result = mini.run("cp", f"{tmp_path}/f", f"{container}:/dev/null", check=False)
+    words = f'destination "{container}:/dev/null" must be a directory or a regular file: got a device'
+    assert (result.code, result.stderr) == (1, f"mini: {words}\n")
+    assert mini.run("exec", container, "stat", "-c", "%F", "/dev/null").out == "character special file"
+
+
 # --- attacks ---------------------------------------------------------------------------------------------------------
 
 
