@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from engine import hostdevices
 from engine.config import DEFAULT_PATH, merge_env
 from engine.errors import UsageError
 from engine.lean import signal
@@ -223,6 +222,16 @@ def _user_mount(point: dict[str, Any], bind: dict[str, Any]) -> Mount:
     return {"destination": _clean(point["Destination"]), "type": "bind", "source": point["Source"], "options": options}
 
 
+def _devices(host: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The nodes of `--device`, and the rules for them and of `--device-cgroup-rule`; a privileged container has all anyway."""
+    if not (host["Devices"] or host["DeviceCgroupRules"]) or host["Privileged"]:
+        return [], []
+    from engine import hostdevices
+
+    nodes = [node for item in host["Devices"] or () for node in hostdevices.nodes(item)]
+    return nodes, hostdevices.rules(nodes) + [hostdevices.parse_rule(rule) for rule in host["DeviceCgroupRules"] or ()]
+
+
 def build(
     inspect: dict[str, Any],
     directory: str,
@@ -235,13 +244,9 @@ def build(
     `seccomp_choice`. Raises UsageError where a device of the host's is missing."""
     config, host = inspect["Config"], inspect["HostConfig"]
     privileged = host["Privileged"]
-    nodes = [] if privileged else [node for item in host["Devices"] or () for node in hostdevices.nodes(item)]
+    nodes, rules = _devices(host)
     limits = resources(host)
-    limits["devices"] = [
-        *limits["devices"],
-        *hostdevices.rules(nodes),
-        *map(hostdevices.parse_rule, host["DeviceCgroupRules"] or ()),
-    ]
+    limits["devices"] = [*limits["devices"], *rules]
     own_network = {"type": "network"} in shared.namespaces
     return {
         "ociVersion": OCI_VERSION,

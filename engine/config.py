@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from engine import health, hostdevices, logoptions, restart
+from engine import health, logoptions, restart
 from engine.errors import UsageError
 
 TYPE_CHECKING = False
@@ -187,7 +187,7 @@ def host_config(
         "CpusetMems": options.cpuset_mems or "",
         "BlkioWeight": options.blkio_weight or 0,
         "MemorySwappiness": None if options.memory_swappiness in (None, -1) else options.memory_swappiness,
-        "Devices": [hostdevices.parse(item) for item in options.devices],
+        "Devices": _devices(options.devices),
         "DeviceCgroupRules": list(options.device_cgroup_rules) or None,
         "DeviceRequests": None,
         "PidsLimit": options.pids_limit,
@@ -196,6 +196,14 @@ def host_config(
         "Ulimits": [ulimit(item) for item in options.ulimits] or None,
         **({"Mounts": list(mounts)} if mounts else {}),
     }
+
+
+def _devices(values: Sequence[str]) -> list[dict[str, str]]:
+    if not values:
+        return []
+    from engine import hostdevices
+
+    return [hostdevices.parse(value) for value in values]
 
 
 def tmpfs(values: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from engine import config, hostdevices, logoptions, mountpoints, sharing
+from engine import config, logoptions, mountpoints, sharing
 from engine.errors import Unsupported, UsageError
 
 TYPE_CHECKING = False
@@ -34,10 +34,13 @@ def check(options: CreateOptions) -> None:
         raise UsageError(f"network {options.network} not found", "mini network ls shows the networks there are")
     _refuse(options)
     logoptions.log_config(options.log_driver, options.log_opts)
-    for device in options.devices:
-        hostdevices.parse(device)
-    for rule in options.device_cgroup_rules:
-        hostdevices.parse_rule(rule)
+    if options.devices or options.device_cgroup_rules:
+        from engine import hostdevices
+
+        for device in options.devices:
+            hostdevices.parse(device)
+        for rule in options.device_cgroup_rules:
+            hostdevices.parse_rule(rule)
     mountpoints.parse_mounts(options)
     config.tmpfs(options.tmpfs)
 
