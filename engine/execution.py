@@ -9,7 +9,7 @@ import os
 
 from engine import bundle, config, events, host, lifecycle, records
 from engine.attach import Session, Streams, check_terminal, wait_started
-from engine.errors import Conflict, NotFound, RuntimeFault, UsageError
+from engine.errors import Conflict, RuntimeFault, UsageError
 from engine.options import ExecOptions
 from engine.runtime import attach
 from engine.runtime.monitor import Monitor, Stdio, fork_monitor
@@ -80,11 +80,7 @@ class _Told:
 
     def died(self, code: int) -> None:
         self._record.reload()
-        try:
-            events.container(self._record, "exec_die", execID=self._id, exitCode=str(code))
-        except NotFound:
-            # the container was removed, and the command with it
-            return
+        events.container(self._record, "exec_die", execID=self._id, exitCode=str(code))
 
 
 def _process(

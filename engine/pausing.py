@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from engine import events, files, records
-from engine.errors import Conflict
+from engine.errors import Conflict, MiniError
 from engine.lean import signal
 from engine.views import refresh
 
@@ -39,9 +39,16 @@ def pause(ctx: Context, name: str) -> None:
             # it has ended meanwhile, and its monitor has cleaned up
             raise Conflict(f"Container {record.id} is not running") from None
         try:
-            _cgroup(ctx, record).freeze()
-        except BaseException:
+            cgroup = _cgroup(ctx, record)
+            cgroup.freeze()
+            if refresh(ctx, record)["Pid"] != state["Pid"]:
+                # its policy has started it again meanwhile
+                cgroup.thaw()
+                raise Conflict(f"Container {record.id} is not running")
+        except MiniError:
             files.remove_file(record.paused_mark)
+            if not records.is_alive(state, "Pid"):
+                raise Conflict(f"Container {record.id} is not running") from None
             raise
     events.container(record, "pause")
 

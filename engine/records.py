@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 from engine import files, host
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, NotFound, StoreError
 from engine.paths import Paths
 
 TYPE_CHECKING = False
@@ -89,8 +89,11 @@ class Record:
             return False
 
     def reload(self) -> None:
-        """For who holds a record for long: `rename` and `update` replace its config."""
-        self._config = None
+        """For who holds a record for long: `rename` and `update` replace its config. Of one that is gone, the last is kept."""
+        try:
+            self._config = files.read_json(f"{self.directory}/config.json")
+        except (FileNotFoundError, StoreError):
+            return
 
     def save_config(self) -> None:
         files.write_json(f"{self.directory}/config.json", self.config, sync=False)
@@ -218,9 +221,8 @@ def name_holder(paths: Paths, name: str) -> str | None:
 
 def remove(record: Record) -> None:
     """Makes the container cease to exist; the caller holds its lock and has stopped it. The name goes first."""
-    if os.path.exists(f"{record.directory}/config.json"):
-        # its name may be another one than when it was read
-        record.reload()
+    # its name may be another one than when it was read
+    record.reload()
     if name_holder(record.paths, record.name) == record.id:
         files.remove_file(record.paths.name(record.name))
     files.remove_tree(record.paths.container_run(record.id))
