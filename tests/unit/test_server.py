@@ -200,7 +200,7 @@ def test_an_upload_that_was_cut_off_keeps_what_came(server: RegistryServer, http
         connection.sendall(f"PATCH {place} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         connection.sendall(b"64\r\n" + DATA[:100] + b"\r\n64\r\n" + DATA[100:150])
     deadline = time.monotonic() + 10
-    while (answer := http.get(server.url + place)).headers["Range"] == "0-0" and time.monotonic() < deadline:
+    while (answer := http.get(server.url + place)).headers["Range"] != "0-149" and time.monotonic() < deadline:
         time.sleep(0.01)
     reached = int(answer.headers["Range"].partition("-")[2]) + 1
     assert reached == 150
