@@ -217,11 +217,6 @@ class CredentialStore:
         raise HelperError(f"{name} {action}: {shown or f'exit code {done.returncode}'}")
 
 
-def find_credential(domain: str, environ: Mapping[str, str]) -> Credential | None:
-    """`CredentialStore.find` of the user whose environment this is."""
-    return CredentialStore(environ).find(domain)
-
-
 def key_of(domain: str) -> str:
     """What a registry is called in the file and to helpers."""
     return HUB_KEY if domain in HUB_NAMES else domain

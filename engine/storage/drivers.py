@@ -16,7 +16,7 @@ import os
 
 from engine import host
 from engine.errors import Unsupported, UsageError
-from engine.files import FileLock, make_dirs, remove_file, remove_tree, store_error, write_atomic
+from engine.files import FileLock, make_dirs, remove_file, store_error, write_atomic
 from engine.storage.layers import LayerSink, chain_id, chain_ids
 
 TYPE_CHECKING = False
@@ -128,17 +128,6 @@ class Driver:
             os.utime(upper, ns=(mtime, mtime))
         except OSError as e:
             raise store_error(e, "prepare", upper) from e
-
-    def remove_root(self, container_id: str) -> None:
-        """Removes the upper and work directories with all that the container wrote; no error where there are none."""
-        upper, work = self._upper(container_id)
-        for directory in (f"{work}/work", work, upper):
-            try:
-                os.rmdir(directory)  # what a short-lived container leaves is empty, and needs no import of shutil
-            except FileNotFoundError:
-                pass
-            except OSError:
-                remove_tree(directory)
 
     def _upper(self, container_id: str) -> tuple[str, str]:
         container = self.paths.container(container_id)

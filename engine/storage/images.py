@@ -280,11 +280,6 @@ class ImageStore:
             self._write_name(_key(Reference.parse(canonical)), image.id)
         image._names = None
 
-    def untag(self, canonical: str) -> None:
-        """Takes a reference away and nothing else; no error where there is none."""
-        with self.writing():
-            self.remove_name(_key(Reference.parse(canonical)))
-
     def _write_blob(self, digest: str, data: bytes) -> None:
         path = self.paths.blob(digest)
         try:

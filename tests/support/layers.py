@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from engine import linux
+from engine import files, linux
 from engine.paths import Paths
 from engine.runtime import mounts
 from engine.storage.drivers import Driver
@@ -161,7 +161,7 @@ def mounted(driver: Driver, diff_ids: list[str], place: str) -> Iterator[str]:
                 linux.umount2(point)
             except OSError:
                 pass
-        driver.remove_root(name)
+        files.remove_tree(driver.paths.container(name))
 
 
 def shown(paths: Paths, driver: Driver, diff_ids: list[str]) -> dict[bytes, dict[str, Any]]:

@@ -24,7 +24,7 @@ from engine.errors import (
 )
 from engine.images import transport
 from engine.images.auth import Authorizer, parse_challenge
-from engine.images.credentials import Credential, find_credential
+from engine.images.credentials import Credential, CredentialStore
 from engine.images.endpoints import endpoints
 from engine.images.proxies import is_loopback
 from engine.images.reference import Reference
@@ -240,11 +240,11 @@ def test_the_key_of_docker_hub_is_the_old_one(tmp_path: Path) -> None:
     environ = docker_config(
         tmp_path, {"https://index.docker.io/v1/": login("hub", "pw"), "ghcr.io": {"username": "u", "password": "p"}}
     )
-    assert find_credential("docker.io", environ) == Credential("hub", "pw")
-    assert find_credential("ghcr.io", environ) == Credential("u", "p")
-    assert find_credential("ghcr.io:444", environ) is None
-    assert find_credential("evil-ghcr.io", environ) is None
-    assert "pw" not in repr(find_credential("docker.io", environ))
+    assert CredentialStore(environ).find("docker.io") == Credential("hub", "pw")
+    assert CredentialStore(environ).find("ghcr.io") == Credential("u", "p")
+    assert CredentialStore(environ).find("ghcr.io:444") is None
+    assert CredentialStore(environ).find("evil-ghcr.io") is None
+    assert "pw" not in repr(CredentialStore(environ).find("docker.io"))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_key_of_docker_hub_is_the_old_one(tmp_path: Path) -> None:
 def test_a_damaged_credentials_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UsageError, match=str(tmp_path)):
-        find_credential("docker.io", {"DOCKER_CONFIG": str(tmp_path)})
+        CredentialStore({"DOCKER_CONFIG": str(tmp_path)}).find("docker.io")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_a_damaged_credentials_file_is_named(tmp_path: Path, text: str) -> None:
 )
 def test_a_credentials_file_without_credentials_means_anonymous(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    assert find_credential("docker.io", {"DOCKER_CONFIG": str(tmp_path)}) is None
+    assert CredentialStore({"DOCKER_CONFIG": str(tmp_path)}).find("docker.io") is None
 
 
 # --- redirects ---------------------------------------------------------------------------------------------------------
