@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.images.server import RegistryServer
 from tests.support import isolation, requirements
 from tests.support.images import DebianRegistry, Images, Registry
+from tests.support.runner import Mini
+from tests.support.serve import Serving
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,11 +30,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """Debian's docker-registry where it is installed (in CI it must be), else mini's own server."""
+    """Debian's docker-registry where it is installed (in CI it must be), else mini's own, as a process.
+
+    Not as a thread: setns(2) into a time namespace wants a caller with one thread, and tests are such callers.
+    """
     directory = str(tmp_path_factory.mktemp("registry"))
     if requirements.missing("docker-registry") and not requirements.is_strict():
-        with RegistryServer(directory) as own:
-            yield own
+        mini = Mini()
+        own = Serving(mini, directory)
+        yield own
+        own.stop()
+        mini.close()
         return
     debian = DebianRegistry(directory)
     yield debian

@@ -135,10 +135,13 @@ class ChildNamespaces:
             raise
 
     def __exit__(self, *exc: object) -> None:
-        for fd, flag in self._kept:
-            linux.setns(fd, flag)
-            os.close(fd)
-        self._kept = []
+        kept, self._kept = self._kept, []
+        try:
+            for fd, flag in kept:
+                linux.setns(fd, flag)
+        finally:
+            for fd, _ in kept:
+                os.close(fd)
 
 
 def different_from_ours(pid: int) -> list[str]:

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -576,3 +577,20 @@ def test_an_init_that_is_killed(box: Box) -> None:
     with pytest.raises(RuntimeFault, match="first process was killed by signal 9 before its program ran") as caught:
         box.create("true", network=network)
     assert caught.value.hint and "memory" in caught.value.hint
+
+
+def test_a_caller_with_threads_cannot_come_back_from_a_time_namespace_and_leaves_nothing(box: Box) -> None:
+    """Descriptors and children are counted by this module's fixtures."""
+    box.linux["namespaces"].append({"type": "time"})
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        with pytest.raises(RuntimeFault, match="cannot fork into the new namespaces: too many users"):
+            box.create("true")
+    finally:
+        done.set()
+        thread.join()
+        # the pytest process itself must not stay in it
+        with open("/proc/self/ns/time") as own:
+            linux.setns(own.fileno(), linux.CLONE_NEWTIME)

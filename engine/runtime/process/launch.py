@@ -131,6 +131,7 @@ def fork(born_in: ChildNamespaces, child: Callable[[Channel], NoReturn]) -> Init
     ours, theirs = channel.pair()
     dumpable = linux.prctl(linux.PR_GET_DUMPABLE)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    pid = 0
     try:
         with born_in:
             pid = os.fork()
@@ -139,6 +140,10 @@ def fork(born_in: ChildNamespaces, child: Callable[[Channel], NoReturn]) -> Init
                 child(theirs)
     except OSError as e:
         ours.close()
+        if pid:
+            # it was born, but the way back failed: a time namespace takes a caller with one thread only (EUSERS)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         text = f"cannot fork into the new namespaces: {os.strerror(e.errno or 0).lower()}"
         raise RuntimeFault("fork", text, e.errno or 0) from e
     finally:
