@@ -287,6 +287,11 @@ def seccomp_choice(host: dict[str, Any]) -> str | None:
     return choice
 
 
+def stop_signal(config: dict[str, Any]) -> int:
+    """The number of the signal that asks the container to stop: its STOPSIGNAL, or SIGTERM."""
+    return signal_number(config.get("StopSignal") or "SIGTERM")
+
+
 def signal_number(name: str) -> int:
     """`SIGTERM`, `TERM` or `15` as a number. UsageError in Docker's words."""
     plain = name.upper().removeprefix("SIG")

@@ -205,7 +205,7 @@ def kill(ctx: Context, name: str, signal_name: str = "KILL") -> None:
     number = bundle.signal_number(signal_name)
     record = records.find(ctx.paths, name)
     state = refresh(ctx, record)
-    stop_signal = _stop_signal(record)
+    stop_signal = bundle.stop_signal(record.config["Config"])
     if state["Running"] and number in (signal.SIGKILL, stop_signal):
         _end_policy(record, state)
     if not state["Running"] or not _signal(state, number):
@@ -223,7 +223,7 @@ def stop(ctx: Context, name: str, timeout: int | None = None, signal_name: str |
     """
     record = records.find(ctx.paths, name)
     settings = record.config["Config"]
-    number = bundle.signal_number(signal_name) if signal_name else _stop_signal(record)
+    number = bundle.signal_number(signal_name) if signal_name else bundle.stop_signal(record.config["Config"])
     if timeout is None:
         timeout = settings.get("StopTimeout", STOP_TIMEOUT)
     state = refresh(ctx, record)
@@ -250,10 +250,6 @@ def restart(ctx: Context, name: str, timeout: int | None = None, signal_name: st
         stop(ctx, record.id, timeout, signal_name)
     start(ctx, record.id)
     events.container(record, "restart")
-
-
-def _stop_signal(record: Record) -> int:
-    return bundle.signal_number(record.config["Config"].get("StopSignal") or "SIGTERM")
 
 
 def _end_policy(record: Record, state: dict[str, Any]) -> None:

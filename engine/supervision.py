@@ -221,10 +221,10 @@ class Supervisor:
         elif action in ("restart", "stop"):
             self._forced = action == "restart"
             self.stopping = action == "stop"
-            from engine.bundle import signal_number
+            from engine.bundle import stop_signal
 
             config = self.life.inspect["Config"]
-            process.kill(signal_number(config.get("StopSignal") or "SIGTERM"))
+            process.kill(stop_signal(config))
             timeout = config.get("StopTimeout", STOP_TIMEOUT)
 
             def kill() -> None:

@@ -13,16 +13,15 @@ is lost and memory stays bounded; after init's exit everything that is still in 
 from __future__ import annotations
 
 import _socket
-import fcntl
 import os
 import select
 import struct
-import termios
 
 from engine.errors import MiniError, RuntimeFault
 from engine.lean import signal
 from engine.runtime import attach
 from engine.runtime.loop import READ, WRITE, Loop
+from engine.runtime.process import console
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -268,7 +267,7 @@ class Monitor:
             self._end_stdin()
         elif kind == attach.RESIZE and self._terminal:
             rows, columns = struct.unpack("!HH", payload)
-            set_size(self._process.console, rows, columns)
+            console.set_size(self._process.console, rows, columns)
         elif kind == attach.SIGNAL:
             (number,) = struct.unpack("!B", payload)
             try:
@@ -313,11 +312,6 @@ class Monitor:
         for client in self._clients.values():
             if client.stdin:
                 self._watch(client.fd)
-
-
-def set_size(terminal: int, rows: int, columns: int) -> None:
-    """TIOCSWINSZ; the kernel sends SIGWINCH to the foreground process group."""
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def fork_monitor(body: Callable[[int], None], log: str) -> int:
