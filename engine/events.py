@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from engine.containers.records import Record
     from engine.paths import Paths
-    from engine.records import Record
 
 MAX_SIZE = 5_000_000
 

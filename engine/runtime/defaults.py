@@ -1,6 +1,6 @@
 """What Docker gives a container that asks for nothing: capabilities, mounts, devices, masked and read-only paths.
 
-Pure data in the OCI spec's form, for `engine/bundle.py`. Measured on Docker 20.10 and compared with moby's
+Pure data in the OCI spec's form, for `engine/containers/bundle.py`. Measured on Docker 20.10 and compared with moby's
 `oci/defaults.go` and `oci/caps` (v28): where they differ, the newer and stricter one is followed. The lists are shared:
 copy before changing.
 """

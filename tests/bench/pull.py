@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from engine import lifecycle, records
+from engine.containers import lifecycle, records
 from engine.context import Context
 from engine.paths import Paths
 from engine.runtime import mounts

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import upkeep
 from engine.context import Context
 from engine.paths import Paths
+from engine.system import fsck
 from tests.support import leaks
 from tests.support.images import Image
 from tests.support.runner import Mini
@@ -134,10 +134,10 @@ def test_a_cgroup_that_nobody_knows(busy: Mini) -> None:
     for tree in leaks.hierarchies():
         os.makedirs(f"{tree.path}{busy.cgroup_parent}/{'d' * 64}")
     context = Context(Paths(busy.root), {"MINI_CGROUP_PARENT": busy.cgroup_parent, "MINI_BRIDGE": busy.bridge})
-    assert upkeep.fsck(context).findings == []
+    assert fsck.fsck(context).findings == []
     alive = {busy.inspect("up")["Id"]}
-    assert upkeep.stale_cgroups(context, alive, settled=-1.0) == ["d" * 64]
-    assert upkeep.stale_cgroups(context, set(), settled=-1.0) == ["d" * 64]
+    assert fsck.stale_cgroups(context, alive, settled=-1.0) == ["d" * 64]
+    assert fsck.stale_cgroups(context, set(), settled=-1.0) == ["d" * 64]
     for tree in leaks.hierarchies():
         os.rmdir(f"{tree.path}{busy.cgroup_parent}/{'d' * 64}")
 

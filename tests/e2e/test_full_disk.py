@@ -167,7 +167,7 @@ def as_nobody(environ: dict[str, str], *words: str) -> tuple[int, str]:
     import engine.cli.commands.fsck
     import engine.cli.commands.prune
     import engine.images.pull
-    import engine.upkeep  # noqa: F401
+    import engine.system.fsck  # noqa: F401
 
     read, write = os.pipe()
     child = os.fork()

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from engine import upkeep
 from engine.context import Context
 from engine.paths import Paths
+from engine.system import fsck
 from tests.support.images import Image
 from tests.support.killer import Killer, points
 from tests.support.runner import Mini
@@ -29,11 +29,11 @@ def settle(mini: Mini) -> None:
 def mend(mini: Mini, step: int) -> None:
     """What `fsck` says after the kill, and after the repair; in this process, since starting one takes longer than that."""
     context = Context(Paths(mini.root), {k: v for k, v in mini.environ.items() if k.startswith("MINI_")})
-    found = upkeep.fsck(context)
+    found = fsck.fsck(context)
     assert not found.damaged, f"step {step}: {found.findings}"
-    mended = upkeep.fsck(context, repair=True)
+    mended = fsck.fsck(context, repair=True)
     assert not [text for text in mended.done.values() if text.startswith("not ")], f"step {step}: {mended.done}"
-    again = upkeep.fsck(context)
+    again = fsck.fsck(context)
     assert not again.findings, f"step {step}: {found.findings}, {mended.done}, {again.findings}"
 
 

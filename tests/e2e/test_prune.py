@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from engine.context import Context
-from engine.diskusage import Usage
 from engine.paths import Paths
+from engine.system.diskusage import Usage
 from tests.support.images import Image, Images
 from tests.support.runner import Mini
 

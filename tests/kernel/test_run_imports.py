@@ -65,5 +65,5 @@ def test_a_whole_run_imports_nothing_heavy(mini: Mini, tmp_path: Path) -> None:
 def test_a_whole_exec_imports_nothing_heavy(mini: Mini, tmp_path: Path) -> None:
     container = mini.detached("host:latest", "sleep", "60")
     found = imports_of(mini, tmp_path / "exec", "exec", "-e", "A=b", container, "true")
-    assert "engine.execution" in found
+    assert "engine.containers.execution" in found
     assert not found & HEAVY

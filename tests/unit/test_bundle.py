@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine import bundle, config, sharing
+from engine.containers import bundle, config, sharing
+from engine.containers.options import CreateOptions
 from engine.context import Context
 from engine.errors import UsageError
 from engine.oci.users import User
-from engine.options import CreateOptions
 from engine.paths import Paths
 from engine.runtime import defaults
 

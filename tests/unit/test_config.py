@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine import config, limits
+from engine.containers import config, limits
+from engine.containers.options import CreateOptions
 from engine.errors import UsageError
-from engine.options import CreateOptions
 
 IMAGE = {"Entrypoint": ["/entry"], "Cmd": ["default"], "Env": ["PATH=/bin", "A=image"]}
 

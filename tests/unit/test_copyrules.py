@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine import copyrules
+from engine.containers import copyrules
 from engine.errors import UsageError
 
 

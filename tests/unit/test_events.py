@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine import events, eventstream
+from engine import events
 from engine.errors import UsageError
-from engine.eventstream import Filters
 from engine.paths import Paths
+from engine.system import eventstream
+from engine.system.eventstream import Filters
 
 
 @pytest.fixture

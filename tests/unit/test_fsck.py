@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from engine import upkeep
 from engine.context import Context
 from engine.paths import Paths
 from engine.storage import orphans
@@ -19,6 +18,7 @@ from engine.storage.drivers import ErofsDriver
 from engine.storage.images import Image, ImageStore
 from engine.storage.layers import layer_lock
 from engine.storage.volumes import Volumes
+from engine.system import fsck
 from tests.support.layers import directory, file
 
 
@@ -61,8 +61,8 @@ class Store:
             manifest, config, tag=f"{name}:1", repo_digest=f"{name}@{digest(manifest)}", size=sum(sizes)
         )
 
-    def fsck(self, repair: bool = False) -> upkeep.Report:
-        return upkeep.fsck(self.context, repair)
+    def fsck(self, repair: bool = False) -> fsck.Report:
+        return fsck.fsck(self.context, repair)
 
     def said(self, repair: bool = False) -> list[str]:
         return sorted(f"{f.kind} {f.what.split()[0]}" for f in self.fsck(repair).findings)
@@ -296,20 +296,20 @@ def test_what_a_pull_goes_on_with_is_no_rubbish_but_prune_takes_it(store: Store)
     part.write_bytes(b"the first bytes")
     assert store.said(repair=True) == []
     assert part.exists()
-    upkeep.sweep(store.context)
+    fsck.sweep(store.context)
     assert not part.exists()
 
 
 def test_a_pull_that_begins_during_the_check_keeps_its_layer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     stray = store.layer("stray")
-    run = upkeep.Repair.run
+    run = fsck.Repair.run
     report = None
 
-    def late(repair: upkeep.Repair, findings: list[upkeep.Finding]) -> object:
+    def late(repair: fsck.Repair, findings: list[fsck.Finding]) -> object:
         with another_process(lambda: store.images.adding().__enter__()):
             return run(repair, findings)
 
-    monkeypatch.setattr(upkeep.Repair, "run", late)
+    monkeypatch.setattr(fsck.Repair, "run", late)
     report = store.fsck(repair=True)
     assert list(report.done.values()) == ["left alone: an image is being pulled or loaded"]
     assert os.path.exists(store.paths.layer(stray))
@@ -337,7 +337,7 @@ def test_with_a_record_that_is_damaged_nothing_is_an_orphan(store: Store) -> Non
     for path in (config_of(store, "one"), record_of(store, "one")):
         os.truncate(path, 5)
     orphans.collect(store.images)
-    upkeep.sweep(store.context)
+    fsck.sweep(store.context)
     store.fsck(repair=True)
     assert os.path.exists(kept)
 

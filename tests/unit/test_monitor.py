@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine.attach import Session, Streams, parse_detach_keys, wait_started
+from engine.containers.terminal import Session, Streams, parse_detach_keys, wait_started
 from engine.errors import CommandNotFound, MiniError, UsageError
 from engine.runtime import attach, logs
 from engine.runtime.attach import connect, listen

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import records
+from engine.containers import records
 from engine.errors import Conflict, NotFound
 from engine.paths import Paths
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine import boot, health, restart
+from engine.containers import health, restart
+from engine.containers.options import CreateOptions
 from engine.context import Context
 from engine.errors import UsageError
-from engine.options import CreateOptions
 from engine.paths import Paths
+from engine.system import boot
 
 
 @pytest.mark.parametrize("text", ["no", "always", "unless-stopped", "on-failure", "on-failure:5"])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine import hostdevices, limits, logoptions
+from engine.containers import hostdevices, limits, logoptions
+from engine.containers.options import CreateOptions
 from engine.errors import Unsupported, UsageError
-from engine.options import CreateOptions
 from engine.storage import mount_option
 
 

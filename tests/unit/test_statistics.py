@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from engine import statistics
+from engine.containers import statistics
+from engine.containers.listing import Filters
+from engine.containers.statistics import Sample
 from engine.context import Context
 from engine.errors import UsageError
-from engine.listing import Filters
 from engine.paths import Paths
-from engine.statistics import Sample
 
 PROCESSORS = os.cpu_count() or 1
 

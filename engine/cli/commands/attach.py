@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from engine.attach import DETACH_KEYS, parse_detach_keys
-from engine.attaching import attach_to
+from engine.containers.attach import attach_to
+from engine.containers.terminal import DETACH_KEYS, parse_detach_keys
 from engine.context import Context
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-from engine import boot, host
+from engine import host
 from engine.context import Context
 from engine.paths import checkout_root
+from engine.system import boot
 
 
 def start(context: Context) -> int:

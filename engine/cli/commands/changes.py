@@ -6,7 +6,7 @@ from engine.context import Context
 
 
 def diff(context: Context, container: str) -> None:
-    from engine import commit
+    from engine.containers import commit
 
     for kind, path in commit.diff(context, container):
         print(f"{kind} {path}")
@@ -21,7 +21,7 @@ def commit(
     message: str,
     pause: bool,
 ) -> None:
-    from engine import commit as commits
+    from engine.containers import commit as commits
     from engine.images.reference import Reference
 
     name = Reference.parse(reference) if reference else None

@@ -10,7 +10,7 @@ from engine.errors import UsageError
 
 def main(context: Context, source: str, destination: str, archive: bool, follow_link: bool, quiet: bool) -> None:
     from engine.cli.formats import size
-    from engine.copy import STREAM, copy
+    from engine.containers.copy import STREAM, copy
 
     for what, value in (("source", source), ("destination", destination)):
         if not value:

@@ -7,7 +7,7 @@ import time
 from engine.cli import formats, templates
 from engine.cli.commands import images, ps, volume
 from engine.context import Context
-from engine.diskusage import ImageUsage, Kind, Usage
+from engine.system.diskusage import ImageUsage, Kind, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

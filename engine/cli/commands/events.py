@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 
-from engine import eventstream
 from engine.cli import templates, values
 from engine.context import Context
 from engine.runtime.logs import timestamp
+from engine.system import eventstream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine import containers
-from engine.attach import DETACH_KEYS, parse_detach_keys
+from engine.containers import usecases
+from engine.containers.options import ExecOptions
+from engine.containers.terminal import DETACH_KEYS, parse_detach_keys
 from engine.context import Context
-from engine.options import ExecOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def main(context: Context, container: str, command: list[str], detach_keys: str | None, **asked: Any) -> int:
     options = ExecOptions(**asked)
     options.detach_keys = parse_detach_keys(detach_keys) if detach_keys is not None else DETACH_KEYS
-    code = containers.exec_(context, container, command, options)
+    code = usecases.exec_(context, container, command, options)
     if code is None and not options.detach:
         from engine.cli.commands.attach import detached
 

@@ -7,7 +7,7 @@ from engine.context import Context
 
 
 def main(context: Context, container: str, output: str | None) -> None:
-    from engine.export import export
+    from engine.containers.export import export
 
     with Output(output) as fd:
         export(context, container, fd)

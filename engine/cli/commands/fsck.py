@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from engine import upkeep
 from engine.cli import formats
 from engine.context import Context
+from engine.system import fsck
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def main(context: Context, repair: bool, quiet: bool) -> int:
     """Exit code 1 where something is damaged, also if it was mended, as fsck(8) has it; rubbish is none."""
-    report = upkeep.fsck(context, repair)
+    report = fsck.fsck(context, repair)
     for finding in report.findings:
         if not quiet or finding.kind == "damaged":
             print(_line(finding, report.done.get(finding)))
@@ -33,7 +33,7 @@ def _line(finding: Finding, done: str | None) -> str:
     return f"{finding}" + (f" ({done})" if done else "")
 
 
-def _summary(report: upkeep.Report) -> str:
+def _summary(report: fsck.Report) -> str:
     have = report.checked
     checked = [_count(have.get(f"{noun}s", 0), noun) for noun in ("image", "layer", "container", "volume")]
     found = [

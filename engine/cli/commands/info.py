@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from engine import host, views
+from engine import host
 from engine.cli import formats, templates
 from engine.cli.commands.version import facts
+from engine.containers import views
 from engine.context import Context
 from engine.errors import MiniError
 from engine.storage.images import ImageStore

@@ -80,13 +80,13 @@ def _first(context: Context, name: str, kinds: Sequence[Finder]) -> Any:
 
 
 def _container(context: Context, name: str) -> Any:
-    from engine import views
+    from engine.containers import views
 
     return views.inspect(context, name)
 
 
 def _sized(context: Context, name: str) -> Any:
-    from engine import listing
+    from engine.containers import listing
 
     found = _container(context, name)
     return found | dict(zip(("SizeRw", "SizeRootFs"), listing.sizes(context, found), strict=True))

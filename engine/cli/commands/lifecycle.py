@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from engine import containers, pausing
 from engine.cli.each import each
+from engine.containers import pausing, usecases
 from engine.context import Context
 from engine.errors import NotFound
 
 
 def stop(context: Context, container: list[str], signal: str | None, timeout: int | None) -> int:
-    return each(container, lambda name: containers.stop(context, name, timeout, signal), echo=True)
+    return each(container, lambda name: usecases.stop(context, name, timeout, signal), echo=True)
 
 
 def restart(context: Context, container: list[str], signal: str | None, timeout: int | None) -> int:
-    return each(container, lambda name: containers.restart(context, name, timeout, signal), echo=True)
+    return each(container, lambda name: usecases.restart(context, name, timeout, signal), echo=True)
 
 
 def pause(context: Context, container: list[str]) -> int:
@@ -25,15 +25,15 @@ def unpause(context: Context, container: list[str]) -> int:
 
 
 def kill(context: Context, container: list[str], signal: str) -> int:
-    return each(container, lambda name: containers.kill(context, name, signal), echo=True)
+    return each(container, lambda name: usecases.kill(context, name, signal), echo=True)
 
 
 def rm(context: Context, container: list[str], force: bool, volumes: bool) -> int:
     def remove(name: str) -> None:
-        containers.remove(context, name, force, volumes)
+        usecases.remove(context, name, force, volumes)
 
     return each(container, remove, echo=True, forgiven=NotFound if force else None)
 
 
 def wait(context: Context, container: list[str]) -> int:
-    return each(container, lambda name: print(containers.wait(context, name), flush=True))
+    return each(container, lambda name: print(usecases.wait(context, name), flush=True))

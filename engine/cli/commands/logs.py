@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from engine import views
 from engine.cli import values
+from engine.containers import views
 from engine.context import Context
 from engine.errors import UsageError
 from engine.times import nanoseconds_of

@@ -35,7 +35,7 @@ def list_(context: Context, format: str | None, no_trunc: bool, quiet: bool) -> 
 
 def inspect(context: Context, name: str) -> dict[str, Any]:
     """Docker's inspect object, with the running containers that are on the network."""
-    from engine import views
+    from engine.containers import views
 
     known = networks(context)
     network = known.get(name)

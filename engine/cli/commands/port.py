@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from engine import views
 from engine.cli.values import port_number
+from engine.containers import views
+from engine.containers.listing import published
 from engine.context import Context
-from engine.listing import published
 
 
 def main(context: Context, container: str, private_port: str | None) -> int:

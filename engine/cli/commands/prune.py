@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 
-from engine import prune, upkeep
 from engine.cli import formats, values
 from engine.context import Context
 from engine.errors import UsageError
-from engine.prune import Filters, ImageChoice, Pruned
+from engine.system import fsck, prune
+from engine.system.prune import Filters, ImageChoice, Pruned
 
 _QUESTION = "Are you sure you want to continue? [y/N] "
 _LABELS = ("label", "label!")
@@ -50,7 +50,7 @@ def system(context: Context, all: bool, filter: list[str], force: bool, volumes:
     if volumes:
         done.append(("Volumes", prune.prune_volumes(context, filters)))
     done.append(("Images", prune.prune_images(context, ImageChoice(filters, all))))
-    upkeep.sweep(context)
+    fsck.sweep(context)
     _show(done)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from engine import views
 from engine.cli import formats, templates
+from engine.containers import views
 from engine.context import Context
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def main(
     now = time.time()
     rows = [row(c, now, truncate=not no_trunc) for c in found]
     if not quiet and (size or ".Size" in (format or "")):
-        from engine import listing
+        from engine.containers import listing
 
         for shown, container in zip(rows, found, strict=True):
             written, with_image = listing.sizes(context, container)
@@ -59,7 +59,7 @@ def _chosen(context: Context, all: bool, filter: list[str], last: int) -> list[d
     """Those that pass the filters; without -a, -n and a filter for states, those that run; with -n the newest of them."""
     found = views.list_(context)
     if filter:
-        from engine import listing
+        from engine.containers import listing
 
         filters = listing.Filters(context, filter)
         found = [c for c in found if filters.match(c)]

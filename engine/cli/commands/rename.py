@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine import updating
+from engine.containers import updating
 from engine.context import Context
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine import imageuse
 from engine.cli.each import each
 from engine.context import Context
+from engine.system import imageuse
 
 
 def main(context: Context, image: list[str], force: bool) -> int:

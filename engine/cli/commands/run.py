@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from engine import containers, limits
-from engine.attach import DETACH_KEYS, Streams, parse_detach_keys
 from engine.cli.commands.pull import ensure
+from engine.containers import limits, usecases
+from engine.containers.options import CreateOptions
+from engine.containers.terminal import DETACH_KEYS, Streams, parse_detach_keys
 from engine.context import Context
 from engine.errors import UsageError
 from engine.host import require_container_host
-from engine.options import CreateOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def main(
     options.detach = detach
     if attach:
         options.interactive = options.interactive and "stdin" in attach
-    container_id, code = containers.run(context, options, _streams(attach), sig_proxy=sig_proxy, detach_keys=keys)
+    container_id, code = usecases.run(context, options, _streams(attach), sig_proxy=sig_proxy, detach_keys=keys)
     if wait:
-        from engine.boot import wait_ready
+        from engine.system.boot import wait_ready
 
         wait_ready(context, container_id)
     if detach:
@@ -48,7 +48,7 @@ def main(
 
 
 def create(context: Context, attach: list[str], **asked: Any) -> None:
-    print(containers.create(context, _options(context, asked)))
+    print(usecases.create(context, _options(context, asked)))
 
 
 def _options(context: Context, asked: dict[str, Any]) -> CreateOptions:

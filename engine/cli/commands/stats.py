@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import time
 
-from engine import statistics
 from engine.cli import formats, templates
+from engine.containers import statistics
+from engine.containers.statistics import Sample
 from engine.context import Context
 from engine.errors import NotFound
-from engine.statistics import Sample
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from engine.records import Record
+    from engine.containers.records import Record
 
 COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
 HEADERS = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine import imageuse
 from engine.context import Context
 from engine.errors import InvalidReference
 from engine.images.reference import Reference
+from engine.system import imageuse
 
 
 def main(context: Context, source: str, target: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from engine.cli import formats
+from engine.containers.processes import top
 from engine.context import Context
-from engine.processes import top
 
 _COLUMN = 20  # as wide as Docker has it here
 

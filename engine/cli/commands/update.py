@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from engine import updating
 from engine.cli.each import each
+from engine.containers import updating
+from engine.containers.options import UpdateOptions
 from engine.context import Context
 from engine.errors import UsageError
-from engine.options import UpdateOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -43,6 +43,6 @@ def row(volume: Volume) -> dict[str, str]:
 
 
 def remove(context: Context, volume: list[str], force: bool) -> int:
-    from engine.lifecycle import remove_volume
+    from engine.containers.lifecycle import remove_volume
 
     return each(volume, lambda name: remove_volume(context, name, force), echo=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-from engine import containers, files, records, restart
+from engine import files
+from engine.containers import records, restart, usecases
+from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, UsageError
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def start_all(ctx: Context) -> tuple[list[str], list[tuple[str, MiniError]]]:
         if state["Running"] or never or not restart.at_boot(policy, state["ExitCode"], stopped):
             continue
         try:
-            containers.start(ctx, record.id)
+            usecases.start(ctx, record.id)
             started.append(record.name)
         except MiniError as e:
             failed.append((record.name, e))

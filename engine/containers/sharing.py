@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 
-from engine import records
+from engine.containers import records
+from engine.containers.views import refresh
 from engine.errors import Conflict, UsageError
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from engine.containers.options import CreateOptions
     from engine.context import Context
-    from engine.options import CreateOptions
 
 HOST, CONTAINER = "host", "container:"
 # the spec's name of each namespace, and the key of HostConfig that says whose it is

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from engine import bundle, config, events, limits, records, restart
+from engine import events
+from engine.containers import bundle, config, limits, records, restart
+from engine.containers.options import CreateOptions, UpdateOptions
+from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, UsageError
-from engine.options import CreateOptions, UpdateOptions
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def update(ctx: Context, name: str, asked: UpdateOptions) -> None:
 
 
 def _apply(ctx: Context, container_id: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    from engine import lifecycle
+    from engine.containers import lifecycle
 
     cgroup = lifecycle.cgroup_of(ctx, container_id)
     try:

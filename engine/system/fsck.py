@@ -13,10 +13,11 @@ import fcntl
 import os
 import time
 
-from engine import files, host, imageuse, lifecycle, records, sharing, views
+from engine import files, host
+from engine.containers import lifecycle, records, sharing, views
+from engine.containers.records import Record
 from engine.errors import MiniError, NotFound, StoreError
 from engine.oci.digest import is_hex_id
-from engine.records import Record
 from engine.runtime.cgroups import manager as cgroups
 from engine.runtime.network import attach as link
 from engine.runtime.network import ipam
@@ -26,6 +27,7 @@ from engine.storage.findings import DAMAGED, RUBBISH, Finding
 from engine.storage.fsck import Attempt, StoreCheck, short
 from engine.storage.repair import StoreRepair
 from engine.storage.volumes import Volumes
+from engine.system import imageuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

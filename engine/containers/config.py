@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from engine import health, logoptions, restart
+from engine.containers import health, logoptions, restart
 from engine.errors import UsageError
 
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from engine.options import CreateOptions
+    from engine.containers.options import CreateOptions
 
 DEFAULT_SHM_SIZE = 64 << 20
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -201,7 +201,7 @@ def host_config(
 def _devices(values: Sequence[str]) -> list[dict[str, str]]:
     if not values:
         return []
-    from engine import hostdevices
+    from engine.containers import hostdevices
 
     return [hostdevices.parse(value) for value in values]
 

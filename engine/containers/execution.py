@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import os
 
-from engine import bundle, config, events, host, lifecycle, records
-from engine.attach import Session, Streams, check_terminal, wait_started
+from engine import events, host
+from engine.containers import bundle, config, lifecycle, records
+from engine.containers.options import ExecOptions
+from engine.containers.terminal import Session, Streams, check_terminal, wait_started
+from engine.containers.views import refresh
 from engine.errors import Conflict, RuntimeFault, UsageError
-from engine.options import ExecOptions
 from engine.runtime import attach
 from engine.runtime.monitor import Monitor, Stdio, fork_monitor
 from engine.runtime.process import exec as execs
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from engine.containers.records import Record
     from engine.context import Context
     from engine.oci.runtime import Process
-    from engine.records import Record
     from engine.runtime.process.launch import InitProcess
 
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import os
 
-from engine import lifecycle, records
+from engine.containers import lifecycle, records
+from engine.containers.views import refresh
 from engine.errors import MiniError
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from engine.containers.records import Record
     from engine.context import Context
-    from engine.records import Record
 
 
 class Sample:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from engine.options import CreateOptions
+    from engine.containers.options import CreateOptions
     from engine.runtime.loop import Loop
     from engine.runtime.process.launch import InitProcess
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 
-from engine import containers, events, imageuse, lifecycle, records, upkeep, views
+from engine import events
+from engine.containers import lifecycle, records, usecases, views
 from engine.errors import Conflict, NotFound, UsageError
 from engine.storage.images import ImageStore
 from engine.storage.usage import allocated
 from engine.storage.volumes import Volumes
+from engine.system import fsck, imageuse
 from engine.times import seconds_of
 
 TYPE_CHECKING = False
@@ -96,7 +98,7 @@ def prune_containers(ctx: Context, filters: Filters) -> Pruned:
             ):
                 continue
             size = allocated(record.directory)
-            containers.remove(ctx, record.id)
+            usecases.remove(ctx, record.id)
         except (Conflict, NotFound):
             # started or removed meanwhile
             continue
@@ -175,7 +177,7 @@ def prune_images(ctx: Context, choice: ImageChoice) -> Pruned:
         pruned.removed += [f"{event.lower()}: {what}" for event, what in events]
     if not choice.is_limited:
         imageuse.finish_removals(ctx)
-        upkeep.sweep(ctx, objects=False)
+        fsck.sweep(ctx, objects=False)
     pruned.freed = max(0, before - image_bytes(ctx))
     _tell(ctx, "image", pruned)
     return pruned

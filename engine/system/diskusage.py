@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from engine import files, views
+from engine import files
+from engine.containers import views
 from engine.storage.images import ImageStore, file_name
 from engine.storage.layers import chain_ids
 from engine.storage.usage import Counter, allocated

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from engine import config, logoptions, mountpoints, sharing
+from engine.containers import config, logoptions, mountpoints, sharing
 from engine.errors import Unsupported, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from engine.options import CreateOptions
+    from engine.containers.options import CreateOptions
 
 MINIMUM_MEMORY = 6 << 20
 CPU_PERIOD = 100_000
@@ -35,7 +35,7 @@ def check(options: CreateOptions) -> None:
     _refuse(options)
     logoptions.log_config(options.log_driver, options.log_opts)
     if options.devices or options.device_cgroup_rules:
-        from engine import hostdevices
+        from engine.containers import hostdevices
 
         for device in options.devices:
             hostdevices.parse(device)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from engine import bundle, host, lifecycle, linux, records
+from engine import host, linux
+from engine.containers import bundle, lifecycle, records
+from engine.containers.views import refresh
 from engine.context import Context
 from engine.errors import Conflict, NotFound
 from engine.runtime import view
 from engine.storage.tree_tar import BENEATH
 from engine.storage.tree_write import IN_ROOT
-from engine.views import refresh
 
 VOLUME = "volume"
 

@@ -12,9 +12,10 @@ import os
 import stat
 from contextlib import ExitStack
 
-from engine import copyroots, copyrules, events, files, linux
+from engine import events, files, linux
+from engine.containers import copyroots, copyrules
+from engine.containers.copyroots import Root
 from engine.context import Context
-from engine.copyroots import Root
 from engine.errors import MiniError, NotFound, Unsupported, UsageError
 from engine.storage import tree_tar
 from engine.storage.tar import Entry, read_entries

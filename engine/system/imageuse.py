@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from engine import events, lifecycle, records
+from engine import events
+from engine.containers import lifecycle, records
+from engine.containers.views import refresh
 from engine.storage.images import ImageStore
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
-from engine.config import DEFAULT_PATH, merge_env
+from engine.containers.config import DEFAULT_PATH, merge_env
+from engine.containers.limits import CPU_PERIOD
 from engine.errors import UsageError
 from engine.lean import signal
-from engine.limits import CPU_PERIOD
 from engine.runtime import defaults
 
 TYPE_CHECKING = False
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from engine.containers.sharing import Shared
     from engine.oci.runtime import Mount, Process, Spec
     from engine.oci.users import User
-    from engine.sharing import Shared
 
 OCI_VERSION = "1.2.0"
 
@@ -226,7 +226,7 @@ def _devices(host: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str,
     """The nodes of `--device`, and the rules for them and of `--device-cgroup-rule`; a privileged container has all anyway."""
     if not (host["Devices"] or host["DeviceCgroupRules"]) or host["Privileged"]:
         return [], []
-    from engine import hostdevices
+    from engine.containers import hostdevices
 
     nodes = [node for item in host["Devices"] or () for node in hostdevices.nodes(item)]
     return nodes, hostdevices.rules(nodes) + [hostdevices.parse_rule(rule) for rule in host["DeviceCgroupRules"] or ()]

@@ -5,16 +5,17 @@ What the container wrote before is in its log; a client gets what is written fro
 
 from __future__ import annotations
 
-from engine import events, records
-from engine.attach import DETACH_KEYS, Session, Streams, check_terminal
+from engine import events
+from engine.containers import records
+from engine.containers.terminal import DETACH_KEYS, Session, Streams, check_terminal
+from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError
 from engine.runtime import attach
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from engine.containers.records import Record
     from engine.context import Context
-    from engine.records import Record
 
 _STATES = {
     "paused": "You cannot attach to a paused container, unpause it first",
@@ -59,7 +60,7 @@ def attach_to(
         code = session.relay()
     except MiniError:
         # it ended before its monitor had accepted the connection
-        from engine.containers import last_exit_code
+        from engine.containers.usecases import last_exit_code
 
         return last_exit_code(ctx, record)
     if code is None:

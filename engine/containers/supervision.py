@@ -14,10 +14,11 @@ import os
 import select
 import time
 
-from engine import events, files, health, logoptions, records, restart, sharing
+from engine import events, files
+from engine.containers import health, logoptions, records, restart, sharing
+from engine.containers.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_network
 from engine.errors import MiniError
 from engine.lean import signal
-from engine.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_network
 from engine.runtime import attach, logs
 from engine.runtime.loop import Loop
 from engine.runtime.monitor import Monitor
@@ -26,8 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from engine.containers.records import Record
     from engine.context import Context
-    from engine.records import Record
     from engine.runtime.process.launch import InitProcess
 
 STOP_TIMEOUT = 10
@@ -186,7 +187,7 @@ class Supervisor:
         self._checker = None
         if not health.command(check):
             return
-        from engine import execution
+        from engine.containers import execution
 
         def spawn(argv: list[str], stdio: tuple[int, int, int]) -> InitProcess:
             return execution.spawn_inside(self.ctx, self.record, self.life.state, argv, stdio)
@@ -221,7 +222,7 @@ class Supervisor:
         elif action in ("restart", "stop"):
             self._forced = action == "restart"
             self.stopping = action == "stop"
-            from engine.bundle import stop_signal
+            from engine.containers.bundle import stop_signal
 
             config = self.life.inspect["Config"]
             process.kill(stop_signal(config))

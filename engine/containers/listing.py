@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from engine import records
+from engine.containers import records
 from engine.errors import MiniError, NotFound, UsageError
 from engine.storage.images import ImageStore
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import time
 
-from engine import events, lifecycle, records
+from engine import events
+from engine.containers import lifecycle, records
+from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, Unsupported, UsageError
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

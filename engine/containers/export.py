@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
-from engine import host, lifecycle, records
+from engine import host
+from engine.containers import lifecycle, records
+from engine.containers.views import refresh
 from engine.context import Context
 from engine.errors import Conflict
 from engine.runtime import view
 from engine.storage.tar_write import TarWriter
 from engine.storage.tree_tar import write_tree
-from engine.views import refresh
 
 
 def export(ctx: Context, name: str, fd: int) -> None:

@@ -10,23 +10,24 @@ import os
 import select
 import time
 
-from engine import bundle, config, events, files, host, lifecycle, limits, mountpoints, names, pausing, records, sharing
-from engine.attach import DETACH_KEYS, Session, Streams, check_terminal, wait_started
+from engine import events, files, host, names
+from engine.containers import bundle, config, lifecycle, limits, mountpoints, pausing, records, sharing
+from engine.containers.supervision import STOP_TIMEOUT, kept_by, supervise
+from engine.containers.terminal import DETACH_KEYS, Session, Streams, check_terminal, wait_started
+from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, NotFound, UsageError
 from engine.lean import signal
 from engine.runtime import attach, logs
 from engine.runtime import monitor as monitors
-from engine.supervision import STOP_TIMEOUT, kept_by, supervise
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from engine.containers.options import CreateOptions, ExecOptions
+    from engine.containers.records import Record
     from engine.context import Context
-    from engine.options import CreateOptions, ExecOptions
-    from engine.records import Record
     from engine.storage.images import Image
 
 # --- create and start --------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def exec_(
     ctx: Context, name: str, command: list[str], options: ExecOptions, streams: Streams | None = None
 ) -> int | None:
     """Runs a command in a running container: its exit code, None with `detach`."""
-    from engine import execution
+    from engine.containers import execution
 
     return execution.exec_(ctx, name, command, options, streams or Streams())
 
@@ -332,7 +333,7 @@ def remove(ctx: Context, name: str, force: bool = False, volumes: bool = False) 
             return
         lifecycle.release(ctx, record)
         lifecycle.delete(ctx, record, volumes)
-    from engine import imageuse
+    from engine.system import imageuse
 
     imageuse.finish_removals(ctx)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from engine import config, files, records
+from engine import files
+from engine.containers import config, records
 from engine.errors import UsageError
 
 TYPE_CHECKING = False
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from engine.containers.options import CreateOptions
     from engine.context import Context
-    from engine.options import CreateOptions
 
     Points = dict[str, dict[str, Any]]
 

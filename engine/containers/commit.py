@@ -11,19 +11,20 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from engine import events, host, lifecycle, pausing, records
+from engine import events, host
+from engine.containers import lifecycle, pausing, records
+from engine.containers.records import Record
+from engine.containers.views import refresh
 from engine.context import Context
 from engine.errors import InvalidReference, NotFound
 from engine.images.changes import apply_changes
 from engine.images.reference import Reference
 from engine.oci.image import uncompressed_manifest
-from engine.records import Record
 from engine.runtime.logs import timestamp
 from engine.storage import drivers, upper
 from engine.storage.images import Image, ImageStore
 from engine.storage.layers import NewLayerSink, sweep_downloads
 from engine.storage.tar_write import TarWriter
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 
-from engine import events, files, records
+from engine import events, files
+from engine.containers import records
+from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError
 from engine.lean import signal
-from engine.views import refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from engine.containers.records import Record
     from engine.context import Context
-    from engine.records import Record
     from engine.runtime.cgroups.manager import Cgroup
 
 
@@ -74,7 +75,7 @@ def thaw_for_signal(ctx: Context, record: Record, state: dict[str, Any], number:
     """
     if state["Status"] != "paused":
         return
-    from engine import bundle
+    from engine.containers import bundle
 
     stop_signal = record.config["Config"].get("StopSignal")
     if not stop_signal or number in (signal.SIGKILL, bundle.signal_number(stop_signal)):
@@ -82,6 +83,6 @@ def thaw_for_signal(ctx: Context, record: Record, state: dict[str, Any], number:
 
 
 def _cgroup(ctx: Context, record: Record) -> Cgroup:
-    from engine import lifecycle
+    from engine.containers import lifecycle
 
     return lifecycle.cgroup_of(ctx, record.id)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import time
 
-from engine import events, records
+from engine import events
+from engine.containers import records
 from engine.errors import MiniError, UsageError
 from engine.runtime import logs
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from engine.containers.records import Record
     from engine.context import Context
-    from engine.records import Record
 
 
 def refresh(ctx: Context, record: Record) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
         return state
     if records.is_alive(state, "MonitorPid"):
         return record.load_state()
-    from engine import lifecycle
+    from engine.containers import lifecycle
 
     lifecycle.release(ctx, record)
     state |= {

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import os
 
-from engine import bundle, events, files, health, linux, records, sharing
+from engine import events, files, linux
+from engine.containers import bundle, health, records, sharing
 from engine.errors import Conflict, NotFound
 from engine.oci import users
 from engine.runtime import logs
@@ -33,9 +34,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from engine.containers.records import Record
     from engine.context import Context
     from engine.oci.runtime import Spec
-    from engine.records import Record
 
 
 def cgroup_of(ctx: Context, container_id: str) -> cgroups.Cgroup:
