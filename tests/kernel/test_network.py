@@ -20,7 +20,7 @@ import pytest
 from engine import linux
 from engine.errors import Conflict, MiniError, RuntimeFault, Unsupported
 from engine.paths import Paths
-from engine.runtime.network import attach, bridge, ipam, nat, netlink
+from engine.runtime.network import attach, bridge, ipam, nat, netlink, nftables
 from engine.runtime.network.model import Endpoint, Network, Networks
 from tests.support import isolation
 
@@ -483,18 +483,18 @@ def test_without_privileges_it_is_told(host: Host) -> None:
 def test_a_transaction_is_refused_when_the_rules_changed_meanwhile(host: Host) -> None:
     bridge.ensure(host.networks.get("bridge"), host.lock)
     with netlink.Netlink(netlink.NETLINK_NETFILTER) as filter_:
-        generation = nat._generation(filter_)
+        generation = nftables.generation_of(filter_)
         _run("nft add table ip admin")
-        assert not nat.commit(filter_, nat._frame(), generation)
-        assert nat.commit(filter_, nat._frame(), nat._generation(filter_))
+        assert not nftables.commit(filter_, nat.frame(), generation)
+        assert nftables.commit(filter_, nat.frame(), nftables.generation_of(filter_))
 
 
 def test_a_transaction_is_all_or_nothing(host: Host) -> None:
     bridge.ensure(host.networks.get("bridge"), host.lock)
     before = _rules()
-    added = nat._add_rule(nat.Rule(nat.FORWARD, "x", "accept", nat._verdict(1)))
-    impossible = nat._add_rule(nat.Rule("nosuchchain", "x", "accept", nat._verdict(1)))
+    added = nat.TABLE.add(nftables.Rule(nat.FORWARD, "x", "accept", nftables.verdict(1)))
+    impossible = nat.TABLE.add(nftables.Rule("nosuchchain", "x", "accept", nftables.verdict(1)))
     with netlink.Netlink(netlink.NETLINK_NETFILTER) as filter_:
         with pytest.raises(Unsupported, match="nosuchchain"):
-            nat.commit(filter_, [added, impossible], nat._generation(filter_))
+            nftables.commit(filter_, [added, impossible], nftables.generation_of(filter_))
     assert _rules() == before

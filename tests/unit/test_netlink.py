@@ -14,7 +14,7 @@ from engine.runtime.network import nat, netlink
 from engine.runtime.network.model import Network
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-HOT = ("netlink", "nat", "ipam", "model", "bridge", "attach", "hostfiles")
+HOT = ("netlink", "nftables", "nat", "ipam", "model", "bridge", "attach", "hostfiles")
 HEAVY = (
     "pyroute2 requests typer tqdm asyncio http urllib logging subprocess pathlib dataclasses typing tempfile shutil "
     "inspect hashlib socket ipaddress engine.runtime.network.setup"
