@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from engine.containers.records import Record
     from engine.context import Context
+    from engine.runtime import jsonlog
 
 
 def refresh(ctx: Context, record: Record) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _network_settings(mode: str, endpoint: dict[str, Any]) -> dict[str, Any]:
 
 def read_logs(
     ctx: Context, name: str, follow: bool = False, tail: int | None = None, until: int | None = None
-) -> Iterator[logs.Entry]:
+) -> Iterator[jsonlog.Entry]:
     """The container's output so far, and with `follow` what comes until it ends, or until a time (nanoseconds)."""
     record = records.find(ctx.paths, name)
     if record.config["HostConfig"]["LogConfig"]["Type"] == "none":

@@ -1,8 +1,6 @@
-"""A container's log: Docker's json-file lines, rotated by default.
+"""A container's log: Docker's json-file lines (jsonlog.py), rotated by default.
 
-One JSON object a line, `{"log":"text\\n","stream":"stdout","time":"2026-01-02T03:04:05.678901234Z"}`. Bytes that are no
-UTF-8 are kept (as surrogate escapes in the JSON), so that `mini logs` gives back exactly what was written, where Docker
-replaces them. When a file is full it becomes `container.log.1`, the older ones move up, and the oldest goes.
+When a file is full it becomes `container.log.1`, the older ones move up, and the oldest goes.
 """
 
 from __future__ import annotations
@@ -10,14 +8,15 @@ from __future__ import annotations
 import os
 import time
 
-from engine import files, lean
+from engine import files
+from engine.runtime import jsonlog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 MAX_SIZE, MAX_FILES = 10_000_000, 3
-# Docker's copier cuts a line without an end at 16 KiB, so that a writer without line feeds is seen, too.
+# Docker's copier cuts a longer line into parts of 16 KiB, so that a writer without line feeds is seen, too.
 PARTIAL = 16384
 
 
@@ -27,6 +26,19 @@ def timestamp(nanoseconds: int | None = None) -> str:
         nanoseconds = time.time_ns()
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
+
+
+def cut(data: bytes) -> tuple[list[bytes], bytes]:
+    """Pieces of at most PARTIAL bytes, each of whole lines or, where a line is longer, a part of it; and what is left for later."""
+    pieces: list[bytes] = []
+    start = 0
+    while True:
+        end = data.rfind(b"\n", start, start + PARTIAL) + 1
+        if not end and len(data) - start < PARTIAL:
+            return pieces, data[start:]
+        end = end or start + PARTIAL
+        pieces.append(data[start:end])
+        start = end
 
 
 class LogWriter:
@@ -43,20 +55,12 @@ class LogWriter:
 
     def write(self, stream: str, data: bytes) -> None:
         """Takes a piece of output; writes the lines that are complete, and keeps the rest for the next piece."""
-        *lines, rest = (self._pending[stream] + data).split(b"\n")
-        records = [line + b"\n" for line in lines]
-        while len(rest) >= PARTIAL:
-            records.append(rest[:PARTIAL])
-            rest = rest[PARTIAL:]
-        self._pending[stream] = rest
-        self._append(stream, records)
+        pieces, self._pending[stream] = cut(self._pending[stream] + data)
+        for piece in pieces:
+            self._append(stream, piece)
 
-    def _append(self, stream: str, records: list[bytes]) -> None:
-        if not records:
-            return
-        end = f',"stream":"{stream}","time":"{timestamp()}"}}\n'
-        text = "".join(f'{{"log":{lean.quote(r.decode("utf-8", "surrogateescape"))}{end}' for r in records)
-        self._size += os.write(self._fd, text.encode())
+    def _append(self, stream: str, piece: bytes) -> None:
+        self._size += os.write(self._fd, jsonlog.encode(piece, stream, timestamp()))
         if self._size >= self.max_size:
             self._rotate()
 
@@ -73,23 +77,12 @@ class LogWriter:
     def close(self) -> None:
         """Writes what is left without a line end."""
         for stream, rest in self._pending.items():
-            self._append(stream, [rest] if rest else [])
+            if rest:
+                self._append(stream, rest)
         os.close(self._fd)
 
 
-class Entry:
-    """One record of a log: its stream ("stdout", "stderr"), its bytes, and its time as RFC 3339 text."""
-
-    __slots__ = ("data", "stream", "time")
-
-    def __init__(self, line: bytes) -> None:
-        record = lean.loads(line)
-        self.stream: str = record["stream"]
-        self.time: str = record["time"]
-        self.data: bytes = record["log"].encode("utf-8", "surrogateescape")
-
-
-def read(path: str, tail: int | None = None, follow: Callable[[], bool] | None = None) -> Iterator[Entry]:
+def read(path: str, tail: int | None = None, follow: Callable[[], bool] | None = None) -> Iterator[jsonlog.Entry]:
     """The log's entries, oldest first, over all rotated files. `tail`: only the last so many.
 
     With `follow`, goes on with what is appended, across rotation, for as long as follow() says that somebody may
@@ -115,15 +108,15 @@ def read(path: str, tail: int | None = None, follow: Callable[[], bool] | None =
         yield from _follow(path, inode, position, follow)
 
 
-def _entries(lines: Iterable[bytes], tail: int | None) -> Iterator[Entry]:
+def _entries(lines: Iterable[bytes], tail: int | None) -> Iterator[jsonlog.Entry]:
     if tail is not None:
         lines = list(lines)[-tail:] if tail > 0 else []
     for line in lines:
         if line.endswith(b"\n"):
-            yield Entry(line)
+            yield jsonlog.Entry(line)
 
 
-def _follow(path: str, inode: int, position: int, alive: Callable[[], bool]) -> Iterator[Entry]:
+def _follow(path: str, inode: int, position: int, alive: Callable[[], bool]) -> Iterator[jsonlog.Entry]:
     while True:
         may_grow = alive()
         # the file that was open may have been rotated away: finish it under its new name first
@@ -142,7 +135,7 @@ def _follow(path: str, inode: int, position: int, alive: Callable[[], bool]) -> 
             whole = data.rfind(b"\n") + 1
             position += whole
             for line in data[:whole].splitlines(keepends=True):
-                yield Entry(line)
+                yield jsonlog.Entry(line)
         if not may_grow:
             return
         time.sleep(0.1)

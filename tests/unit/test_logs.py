@@ -26,6 +26,19 @@ def test_lines_are_dockers(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", r["time"]) for r in records)
 
 
+def test_long_lines_are_cut_as_docker_cuts_them(tmp_path: Path) -> None:
+    """moby, daemon/logger/copier.go: a buffer of 16 KiB, logged as a part when it is full and has no line feed."""
+    writer = logs.LogWriter(f"{tmp_path}/log")
+    writer.write("stdout", b"a" * 16383 + b"\n" + b"b" * 16384 + b"\n" + b"c" * 40000 + b"\nd\n\n" + b"e" * 16380)
+    writer.write("stdout", b"f" * 5 + b"\n")
+    writer.close()
+    records = [json.loads(line)["log"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert records == [
+        "a" * 16383 + "\n", "b" * 16384, "\n", "c" * 16384, "c" * 16384, "c" * 7232 + "\n", "d\n", "\n",
+        "e" * 16380 + "f" * 4, "f\n",
+    ]  # fmt: skip
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=40000), max_size=6))
 def test_every_byte_comes_back(tmp_path_factory: object, pieces: list[bytes]) -> None:
