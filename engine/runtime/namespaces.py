@@ -98,6 +98,36 @@ def time_offsets(spec: Spec) -> str:
     return "".join(f"{clock} {o.get('secs', 0)} {o.get('nanosecs', 0)}\n" for clock, o in offsets.items())
 
 
+class VisitNetwork:
+    """The calling thread is in another network namespace; a socket made there stays there. A context manager.
+
+    `path` is a namespace file, for instance /proc/PID/ns/net. Raises OSError.
+    """
+
+    __slots__ = ("_own", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            theirs = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                linux.setns(theirs, linux.CLONE_NEWNET)
+            finally:
+                os.close(theirs)
+        except OSError:
+            os.close(self._own)
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            linux.setns(self._own, linux.CLONE_NEWNET)
+        finally:
+            os.close(self._own)
+
+
 class ChildNamespaces:
     """The pid and time namespaces that this process's next children are born into, put back on leaving.
 

@@ -88,6 +88,8 @@ _CHECKS: dict[str, Callable[[], bool]] = {
     "cgroup-v1": lambda: _cgroup("cgroup"),
     "cgroup-v2": lambda: _cgroup("cgroup2"),
     "nft": _has("nft"),
+    "dig": _has("dig"),
+    "dnsmasq": _has("dnsmasq"),
     "iproute2": _has("ip"),
     "crun": _has("crun"),
     "runc": _has("runc"),
@@ -108,6 +110,8 @@ _REASONS = {
     "docker-registry": "no docker-registry (Debian has it)",
     "shared-images": f"no {SHARED_IMAGES}",
     "nft": "no nft (Debian: nftables)",
+    "dig": "no dig (Debian: bind9-dnsutils)",
+    "dnsmasq": "no dnsmasq (Debian: dnsmasq-base)",
     "iproute2": "no ip (Debian: iproute2)",
 }
 

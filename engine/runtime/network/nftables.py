@@ -54,7 +54,9 @@ _LIST_ELEM, _EXPR_NAME, _EXPR_DATA, _DATA_VALUE, _DATA_VERDICT, _VERDICT_CODE = 
 _REG_VERDICT = 0
 _CT_STATE = 0
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2  # NFT_PAYLOAD_*
-_SADDR_OFFSET = 12
+_SADDR_OFFSET, _DADDR_OFFSET, _DPORT_OFFSET = 12, 16, 2
+_AF_INET = 2
+_NAT_DESTINATION = 1  # NFT_NAT_DNAT
 _IFNAMSIZ = 16
 _UDATA_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT of libnftnl, which `nft list` shows
 
@@ -107,7 +109,7 @@ class Table:
 
     def chain(self, name: str, kind: str, hook: int, priority: int, priority_name: str) -> Change:
         """A base chain, called as its hook; nothing happens where it exists."""
-        where = nested(_CHAIN_HOOK, be32(_HOOK_HOOKNUM, hook), be32(_HOOK_PRIORITY, priority))
+        where = nested(_CHAIN_HOOK, be32(_HOOK_HOOKNUM, hook), be32(_HOOK_PRIORITY, priority & 0xFFFFFFFF))
         body = string(_CHAIN_TABLE, self.name) + string(_CHAIN_NAME, name) + where
         body += be32(_CHAIN_POLICY, ACCEPT) + string(_CHAIN_TYPE, kind)
         kind_of = f"type {kind} hook {name} priority {priority_name}; policy accept;"
@@ -266,6 +268,32 @@ def source(subnet: Subnet) -> tuple[bytes, ...]:
         _mask(mask),
         compare(EQUAL, subnet.first.to_bytes(4, "big")),
     )
+
+
+def destination(address: bytes) -> tuple[bytes, ...]:
+    """`ip daddr ADDRESS`, in an ip table."""
+    field = expression("payload", be32(1, REGISTER_1), be32(2, NETWORK_HEADER), be32(3, _DADDR_OFFSET), be32(4, 4))
+    return field, compare(EQUAL, address)
+
+
+def destination_port(protocol: int, port: int) -> tuple[bytes, ...]:
+    """`tcp dport PORT`, or udp's; `protocol` is its IPPROTO_ number."""
+    return (
+        expression("meta", be32(1, REGISTER_1), be32(2, L4PROTO)),
+        compare(EQUAL, bytes((protocol,))),
+        expression("payload", be32(1, REGISTER_1), be32(2, TRANSPORT_HEADER), be32(3, _DPORT_OFFSET), be32(4, 2)),
+        compare(EQUAL, port.to_bytes(2, "big")),
+    )
+
+
+def translate(address: bytes, port: int) -> tuple[bytes, ...]:
+    """`dnat to ADDRESS:PORT`, IPv4."""
+    to = (be32(1, _NAT_DESTINATION), be32(2, _AF_INET), be32(3, REGISTER_1), be32(5, REGISTER_2))
+    return load(REGISTER_1, address), load(REGISTER_2, port.to_bytes(2, "big")), expression("nat", *to)
+
+
+def load(register: int, value: bytes) -> bytes:
+    return expression("immediate", be32(1, register), _value(2, value))
 
 
 def established() -> tuple[bytes, ...]:
