@@ -6,8 +6,8 @@
       │                                                            ├─ only internal networks: there is no such name
       │ ◀───────────────────────────────────────────────────────── └─ asked of the host's nameservers, UDP or TCP as it came
 
-The port is one that the kernel chose, so that a nameserver in the container can have port 53, as Docker does it. The nameservers are
-asked one after the other, the host's own from where the host is, those of `--dns` from inside, to whom they may be local.
+The port is one that the kernel chose, so that a nameserver in the container can have port 53, as Docker does it. The nameservers
+are asked one after the other, the host's own from where the host is, those of `--dns` from inside, to whom they may be local.
 """
 
 from __future__ import annotations
