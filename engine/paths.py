@@ -11,7 +11,7 @@ ROOT/                        data root: `var/` of a checkout, /var/lib/mini inst
 ├─ containers/ID/            config.json state.json container.log hosts hostname resolv.conf upper/ work/ rootfs/
 ├─ names/NAME                a container's name, reserved; holds its ID
 ├─ volumes/NAME/             volume.json and _data/
-├─ networks/NAME/            network.json and leases/IP
+├─ networks/NAME/            network.json, leases/IP, endpoints/CONTAINER
 ├─ cache/                    can be derived again: compiled seccomp filters, what layers were compressed to
 ├─ events.jsonl, .1          what happened, one event a line
 ├─ registry/                 what `mini registry serve` serves
@@ -153,6 +153,14 @@ class Paths:
 
     def network(self, name: str) -> str:
         return f"{self.networks}/{name}"
+
+    def leases(self, network: str) -> str:
+        """The directory that `runtime.network.ipam` works on."""
+        return f"{self.networks}/{network}/leases"
+
+    def endpoints(self, network: str) -> str:
+        """The directory that `runtime.network.endpoints` works on."""
+        return f"{self.networks}/{network}/endpoints"
 
     @property
     def cache(self) -> str:

@@ -137,6 +137,16 @@ def container_config(
     return config
 
 
+def endpoint_config() -> dict[str, Any]:
+    """Docker's EndpointConfig, what is wanted of one network, with nothing asked for."""
+    return {"IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": "", "DriverOpts": None}
+
+
+def networks(mode: str) -> dict[str, dict[str, Any]]:
+    """NetworkSettings.Networks of a container with that NetworkMode."""
+    return {} if mode.startswith("container:") else {mode: endpoint_config()}
+
+
 OWN_NAMESPACES = {
     "NetworkMode": "bridge",
     "IpcMode": "private",

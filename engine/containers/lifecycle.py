@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 
 from engine import events, files, linux
-from engine.containers import bundle, health, records, sharing
+from engine.containers import bundle, health, networking, records, sharing
 from engine.errors import Conflict, NotFound
 from engine.oci import users
 from engine.runtime import logs
@@ -62,7 +62,7 @@ class Life:
             self.state["Health"] = health.unknown()
         self.stdio = Stdio(self.inspect["Config"]["Tty"], self.inspect["Config"]["OpenStdin"])
         self._first = record.load_state()["StartedAt"].startswith("0001")
-        self._address: str | None = None
+        self.networking = networking.Networking(ctx, record)
 
     def start(self, size: tuple[int, int] | None) -> launch.InitProcess:
         """From the config on disk to a program that runs. On failure, what was taken is given back by `release`."""
@@ -73,9 +73,9 @@ class Life:
             shared = sharing.at_start(self.ctx, self.record.id, self.host)
             config["Hostname"] = shared.hostname or config["Hostname"]
             self._fill_volumes(root)
-            self._reserve_address()
+            self.networking.reserve()
             if shared.files == self.record.directory:
-                self._write_host_files()
+                self.networking.write_files()
             sharing.mount_shm(self.ctx, self.record.id, self.host)
             cgroup = cgroup_of(self.ctx, self.record.id)
             spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size, shared)
@@ -99,10 +99,13 @@ class Life:
             stdio=self.stdio.inner,
             cgroup=cgroup,
             seccomp=seccomp_filter(self.ctx, self.host, spec["process"]["capabilities"]["bounding"]),
-            network=self._network,
+            network=self._attach,
             stay=self.host.get("Init", False),
             leashed=True,
         )
+
+    def _attach(self, pid: int) -> None:
+        self.state["Endpoints"] = self.networking.attach(pid)
 
     def _fill_volumes(self, root: int) -> None:
         """Copies the image's content into the volumes that are new, once in the container's life (Docker does it at create)."""
@@ -118,55 +121,6 @@ class Life:
                     copyup.copy_up(root, point["Destination"], volume)
             finally:
                 os.close(volume)
-
-    # --- network
-
-    def _reserve_address(self) -> None:
-        if self.host["NetworkMode"] != "bridge":
-            return
-        from engine.runtime.network import bridge, ipam
-        from engine.runtime.network.model import Networks
-
-        paths = self.ctx.paths
-        self._net = Networks(paths, self.ctx.bridge, self.ctx.subnet).get("bridge")
-        bridge.ensure(self._net, paths.lock(f"network-{self._net.bridge}"))
-        leases = f"{paths.network(self._net.name)}/leases"
-        try:
-            self._address = ipam.reserve(leases, self._net.subnet, self._net.gateway, self.record.id)
-        except Conflict:
-            # none is left: those of containers that are gone (a monitor was killed) are free
-            for owner in set(ipam.leases(leases).values()):
-                if not os.path.isdir(paths.container(owner)):
-                    ipam.release(leases, owner)
-            self._address = ipam.reserve(leases, self._net.subnet, self._net.gateway, self.record.id)
-
-    def _network(self, pid: int) -> None:
-        """Called while init mounts: its network namespace exists, nothing in it is up."""
-        from engine.runtime.network import attach as link
-
-        if self._address is None:
-            if self.host["NetworkMode"] == "none":
-                link.loopback_up(pid)
-            return
-        endpoint = link.attach(self._net, pid, self._address, None, link.veth_name(self.record.id))
-        self.state["Endpoint"] = endpoint.to_json()
-
-    def _write_host_files(self) -> None:
-        """hosts, hostname and resolv.conf, bound over the image's; made anew at every start, as Docker does."""
-        from engine.runtime.network import hostfiles
-
-        config, host, directory = self.inspect["Config"], self.host, self.record.directory
-        mode = host["NetworkMode"]
-        resolv = hostfiles.resolv_conf(
-            hostfiles.host_resolv_conf(), mode, host["Dns"], host["DnsSearch"], host["DnsOptions"]
-        )
-        name = ".".join(filter(None, (config["Hostname"], config["Domainname"])))
-        base = files.read_bytes("/etc/hosts").decode(errors="replace") if mode == "host" else None
-        gateway = self._net.gateway if self._address else None
-        hosts = hostfiles.hosts(name, self._address, host["ExtraHosts"] or (), gateway, base)
-        for name, text in (("hosts", hosts), ("hostname", f"{config['Hostname']}\n"), ("resolv.conf", resolv)):
-            with open(f"{directory}/{name}", "w") as file:
-                file.write(text)
 
 
 def mount_root(ctx: Context, record: Record) -> int:
@@ -245,7 +199,7 @@ def seccomp_filter(ctx: Context, host: dict[str, Any], capabilities: list[str]) 
 def release(ctx: Context, record: Record) -> None:
     """Gives back to the host whatever the container's life took. Idempotent; needs nothing but the record."""
     release_cgroup(ctx, record)
-    release_network(ctx, record)
+    networking.release(ctx, record)
     sharing.unmount_shm(ctx, record.id)
     files.remove_tree(ctx.paths.container_run(record.id))
 
@@ -257,17 +211,6 @@ def release_cgroup(ctx: Context, record: Record) -> None:
         cgroup.kill()
         cgroup.delete()
     files.remove_file(record.paused_mark)
-
-
-def release_network(ctx: Context, record: Record) -> None:
-    """Deletes the veth pair, then frees the address. The kernel takes 20 to 45 ms for the pair (it waits for RCU)."""
-    if record.config["HostConfig"]["NetworkMode"] != "bridge":
-        return
-    from engine.runtime.network import attach as link
-    from engine.runtime.network import ipam
-
-    link.detach(link.veth_name(record.id))
-    ipam.release(f"{ctx.paths.network('bridge')}/leases", record.id)
 
 
 def delete(ctx: Context, record: Record, volumes: bool) -> None:

@@ -15,8 +15,8 @@ import select
 import time
 
 from engine import events, files
-from engine.containers import health, logoptions, records, restart, sharing
-from engine.containers.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_network
+from engine.containers import health, logoptions, networking, records, restart, sharing
+from engine.containers.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup
 from engine.errors import MiniError
 from engine.lean import signal
 from engine.runtime import attach, logs
@@ -122,7 +122,7 @@ class Supervisor:
             self._checker.close()
         process.close()
         state = self.life.state
-        state.pop("Endpoint", None)
+        state.pop("Endpoints", None)
         state |= {
             "Pid": 0,
             "ExitCode": exit_code(status),
@@ -134,6 +134,7 @@ class Supervisor:
 
     def _tell_end(self, state: dict[str, Any]) -> None:
         self.record.reload()
+        networking.detach(self.ctx, self.record)
         self.host = self.record.config["HostConfig"]
         if state["OOMKilled"]:
             events.container(self.record, "oom")
@@ -178,7 +179,7 @@ class Supervisor:
             delete(self.ctx, record, volumes=True)
         self.monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
         # last: nobody can reach the container any more, and the client need not wait for the kernel
-        release_network(self.ctx, record)
+        networking.release(self.ctx, record)
 
     # --- health
 

@@ -75,6 +75,7 @@ def _inspect_object(
     """Docker's inspect object without State: see `config`."""
     settings = config.container_config(options, image.config.get("config") or {}, container_id, ctx.environ)
     argv: list[str] = (settings["Entrypoint"] or []) + (settings["Cmd"] or [])
+    modes = sharing.modes(ctx, options)
     return {
         "Id": container_id,
         "Created": logs.timestamp(),
@@ -87,7 +88,8 @@ def _inspect_object(
         "GraphDriver": {"Name": driver, "Data": {"DiffIDs": image.diff_ids}},
         "Mounts": [],
         "Config": settings,
-        "HostConfig": config.host_config(options, sharing.modes(ctx, options), mountpoints.parse_mounts(options)),
+        "HostConfig": config.host_config(options, modes, mountpoints.parse_mounts(options)),
+        "NetworkSettings": {"Networks": config.networks(modes["NetworkMode"])},
     }
 
 

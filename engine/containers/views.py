@@ -9,7 +9,7 @@ import os
 import time
 
 from engine import events
-from engine.containers import records
+from engine.containers import networking, records
 from engine.errors import MiniError, UsageError
 from engine.runtime import logs
 
@@ -47,7 +47,7 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
         "FinishedAt": logs.timestamp(),
         "Error": "the container's monitor was killed, and the container with it",
     }
-    state.pop("Endpoint", None)
+    state.pop("Endpoints", None)
     record.save_state(state)
     events.container(record, "die", exitCode=str(state["ExitCode"]))
     return state
@@ -81,22 +81,19 @@ def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
         "HostsPath": f"{directory}/hosts",
         "LogPath": record.log_path,
         "RestartCount": state.get("RestartCount", 0),
-        "NetworkSettings": _network_settings(record.config["HostConfig"]["NetworkMode"], state.get("Endpoint") or {}),
+        "NetworkSettings": _network_settings(ctx, record, shown["Running"]),
     }
 
 
-def _network_settings(mode: str, endpoint: dict[str, Any]) -> dict[str, Any]:
-    """Docker's NetworkSettings: the one network's values, at the top as well, as older clients read them."""
+def _network_settings(ctx: Context, record: Record, running: bool) -> dict[str, Any]:
+    """Docker's NetworkSettings: what is wanted of each network with what is there of it, and the default one's at the top."""
+    now = networking.endpoints(ctx, record) if running else {}
     shown = {
-        "Gateway": endpoint.get("gateway", ""),
-        "IPAddress": endpoint.get("address", ""),
-        "IPPrefixLen": endpoint.get("prefix", 0),
-        "MacAddress": endpoint.get("mac", ""),
-        "EndpointID": endpoint.get("id", ""),
+        name: asked | networking.shown(now.get(name) or {}) for name, asked in networking.wanted(record.config).items()
     }
-    if mode.startswith("container:"):
-        return {"Ports": {}} | shown | {"Networks": {}}
-    return {"Ports": {}} | shown | {"Networks": {mode: shown | {"NetworkID": endpoint.get("network_id", "")}}}
+    top = shown.get("bridge") or networking.shown({})
+    keys = ("Gateway", "IPAddress", "IPPrefixLen", "MacAddress", "EndpointID")
+    return {"Ports": {}} | {key: top[key] for key in keys} | {"Networks": shown}
 
 
 def read_logs(

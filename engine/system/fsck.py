@@ -138,7 +138,7 @@ class ObjectCheck:
         what = f"container {named.get(container_id) or container_id[:12]}"
         try:
             config = record.config
-            config["Name"], config["Image"], config["HostConfig"]["NetworkMode"], config["Mounts"]
+            config["Name"], config["Image"], config["NetworkSettings"]["Networks"], config["Mounts"]
             state = record.load_state()
         except NotFound:
             config = state = {}
@@ -161,7 +161,7 @@ class ObjectCheck:
         """A record that cannot be read: without its config a container is nothing, its state can be supposed."""
         self.containers += 1
         try:
-            record.config["HostConfig"]["NetworkMode"], record.config["Mounts"], record.config["Image"]
+            record.config["NetworkSettings"]["Networks"], record.config["Mounts"], record.config["Image"]
         except (StoreError, KeyError, TypeError):
             why = "its config is damaged"
             self._found(DAMAGED, what, why, "quarantine_container", record.id, named.get(record.id))

@@ -35,24 +35,12 @@ def list_(context: Context, format: str | None, no_trunc: bool, quiet: bool) -> 
 
 def inspect(context: Context, name: str) -> dict[str, Any]:
     """Docker's inspect object, with the running containers that are on the network."""
-    from engine.containers import views
+    from engine.runtime.network import endpoints
 
     known = networks(context)
     network = known.get(name)
-    endpoints = []
-    for container in views.list_(context):
-        settings = container["NetworkSettings"]["Networks"].get(network.name)
-        if settings and container["State"]["Running"]:
-            endpoint = Endpoint(
-                network.name,
-                network.id,
-                settings.get("EndpointID", ""),
-                address=settings["IPAddress"],
-                prefix=settings["IPPrefixLen"],
-                mac=settings["MacAddress"],
-            )
-            endpoints.append((container["Id"], container["Name"].removeprefix("/"), endpoint))
-    return known.inspect(network, endpoints)
+    found = endpoints.read_all(context.paths.endpoints(network.name))
+    return known.inspect(network, [(owner, e["Name"], Endpoint.from_json(e)) for owner, e in found.items()])
 
 
 def _row(network: dict[str, Any], truncate: bool) -> dict[str, str]:

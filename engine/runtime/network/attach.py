@@ -70,9 +70,10 @@ def attach(
     )
 
 
-def veth_name(container_id: str) -> str:
-    """The host's end for a container: 44 bits of its ID, all that fits into an interface's name."""
-    return "veth" + container_id[:11]
+def veth_name(container_id: str, ifname: str = "eth0") -> str:
+    """The host's end of a container's interface: 40 bits of its ID, and eth0's number; a name has no room for more."""
+    number = ifname.removeprefix("eth")
+    return "veth" + container_id[: 11 - len(number)] + number
 
 
 def detach(host_ifname: str, log: Log | None = None) -> None:
