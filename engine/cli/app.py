@@ -1,6 +1,6 @@
 """The Typer application: every command, option and help text of mini is declared from here, and nowhere else.
 
-It is a complete command line by itself. `mini` enters it for help and shell completion only; whatever runs is parsed by
+It is a complete command line by itself. `mini` enters it for help only; whatever runs is parsed by
 `engine.cli.parse` from `engine.cli.table`, which `python -m engine.cli.derive` writes from this application, because importing
 Typer takes longer than starting a container.
 """
@@ -32,6 +32,7 @@ app = typer.Typer(
     help="A daemonless container engine: pull images, run them in containers",
     rich_markup_mode=None,
     context_settings=HELP_SHORTHAND,
+    add_completion=False,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
 )

@@ -76,11 +76,12 @@ class Declarations:
         *,
         also: Declared | None = None,
         aliases: tuple[str, ...] = (),
+        hidden: bool = False,
         interspersed: bool = True,
         panel: str = "Commands",
         target: str | None = None,
     ) -> Callable[[Declared], Declared]:
-        """Declares `path` ("run", "volume ls") and its aliases (shown in its own help only).
+        """Declares `path` ("run", "volume ls") and its aliases (shown in its own help only). No help lists a `hidden` one.
 
         `also` is a declaration whose parameters come first; `interspersed=False` ends the options at the first argument, as
         whatever follows IMAGE belongs to the container. `target` names module and function under `engine.cli.commands`.
@@ -94,6 +95,7 @@ class Declarations:
                 "cls": Command,
                 "context_settings": {**settings, "allow_interspersed_args": interspersed},
                 "rich_help_panel": panel,
+                "hidden": hidden,
             }
             self._commands.append((facts, callback, options))
             return declaration
@@ -105,7 +107,8 @@ class Declarations:
         for facts, callback, options in self._commands:
             for name in facts.aliases:
                 group, _, word = name.rpartition(" ")
-                apps[group].command(word, hidden=_hidden(facts.aliases[0], name), **options)(callback)
+                hidden = options["hidden"] or _hidden(facts.aliases[0], name)
+                apps[group].command(word, **{**options, "hidden": hidden})(callback)
 
 
 def _hidden(path: str, name: str) -> bool:

@@ -53,7 +53,7 @@ def _entry(command: Any, target: str, arguments_line: str, aliases: tuple[str, .
     for param in command.params:
         if param.param_type_name == "argument":
             arguments.append((param.name, bool(param.required), param.nargs == -1))
-        elif "--help" not in param.opts and "completion" not in param.name:
+        elif "--help" not in param.opts:
             kind = "" if param.is_flag else param.metavar
             default = bool(param.default) if param.is_flag else None if param.multiple else param.default
             options.append((param.name, kind, bool(param.multiple), default, tuple(param.opts)))

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Runs the command line; the exit code."""
     try:
-        if "_MINI_COMPLETE" in os.environ:
-            return _typer(argv)
         try:
             parsed = parse.parse(argv)
         except parse.HelpWanted as e:
@@ -69,7 +67,7 @@ def _load(target: str) -> Any:
 
 
 def _typer(argv: list[str]) -> int:
-    """Help and shell completion: Typer has the texts."""
+    """Help: Typer has the texts."""
     from engine.cli.app import app
 
     try:

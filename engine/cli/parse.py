@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 FLAG_ERROR = 125
 HELP = ("--help", "-h")
-COMPLETION = ("--install-completion", "--show-completion")
 
 
 class HelpWanted(Exception):
-    """Help or shell completion is asked for, which is Typer's part: `words` is the command line for it."""
+    """Help is asked for, which is Typer's part: `words` is the command line for it."""
 
     def __init__(self, *words: str) -> None:
         super().__init__()
@@ -125,8 +124,6 @@ def _long(path: str, word: str, rest: Any, by_spelling: dict[str, Any], found: d
     if option is None:
         if name == "--help":
             raise HelpWanted(*path.split(), "--help")
-        if not path and name in COMPLETION:
-            raise HelpWanted(name)
         raise _flag_error(path, f"unknown flag: {name}", _suggestion(name, by_spelling))
     if not option[1]:
         _store(path, option, text if equals else "true", found)

@@ -18,6 +18,12 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         ),
         (),
     ),
+    '__complete': (
+        'completion:complete', '-- [WORD...]', True, (('words', False, True),),
+        (
+        ),
+        ('__complete',),
+    ),
     'attach': (
         'attach:main', 'CONTAINER', True, (('container', True, False),),
         (
@@ -36,6 +42,12 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
             ('pause', '', False, True, ('-p', '--pause')),
         ),
         ('commit', 'container commit'),
+    ),
+    'completion': (
+        'completion:script', 'SHELL', True, (('shell', True, False),),
+        (
+        ),
+        ('completion',),
     ),
     'container inspect': (
         'inspect:containers', 'CONTAINER [CONTAINER...]', True, (('names', True, True),),

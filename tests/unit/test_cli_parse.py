@@ -104,7 +104,6 @@ def test_an_error_shows_the_usage_line_and_the_nearest_option() -> None:
         ("volume ls -h", ["volume", "ls", "--help"]),
         ("--root /x run --help", ["run", "--help"]),
         ("container list --help", ["ps", "--help"]),
-        ("--show-completion", ["--show-completion"]),
     ],
 )
 def test_help_is_left_to_typer(line: str, wanted: list[str]) -> None:

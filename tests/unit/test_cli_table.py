@@ -138,6 +138,8 @@ CORPUS = [
     "login",
     "logout r.test",
     "demo",
+    "completion bash",
+    "__complete -- run --rm a",
     "--root /x ps",
     "--root=/x --debug --storage-driver directory images -q",
     "-D version",

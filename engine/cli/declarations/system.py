@@ -35,6 +35,24 @@ def demo() -> None:
     """Show the main job for real, with no network needed"""
 
 
+@commands.command("completion", "SHELL", target="completion:script")
+def completion(shell: Annotated[str, typer.Argument()]) -> None:
+    """Generate the autocompletion script for bash, zsh or fish
+
+    For this shell: source <(mini completion bash), the same in zsh, or mini completion fish | source
+
+    For all that come, write it to one of these:
+      /etc/bash_completion.d/mini
+      _mini in a directory of zsh's $fpath
+      ~/.config/fish/completions/mini.fish
+    """
+
+
+@commands.command("__complete", "-- [WORD...]", target="completion:complete", hidden=True)
+def complete(words: Annotated[Strings, typer.Argument()] = None) -> None:
+    """Print what the last word of a command line may become, one a line"""
+
+
 @commands.command("inspect", "NAME|ID [NAME|ID...]", target="inspect:anything")
 def inspect(
     names: Annotated[list[str], typer.Argument()],
