@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
         try:
             parsed = parse.parse(argv)
         except parse.HelpWanted as e:
-            return _typer(e.words)
+            return _help(e.words, e.unasked)
         except parse.CommandLineError as e:
             return _report_command_line(e)
         return command(parsed.path, parsed.target, parsed.globals, parsed.values)
@@ -66,10 +66,12 @@ def _load(target: str) -> Any:
     return getattr(module, function)
 
 
-def _typer(argv: list[str]) -> int:
-    """Help: Typer has the texts."""
+def _help(argv: list[str], unasked: bool) -> int:
+    """Typer has the texts."""
     from engine.cli.app import app
 
+    if unasked:
+        sys.stdout = sys.stderr
     try:
         app(argv, prog_name="mini")
     except SystemExit as e:

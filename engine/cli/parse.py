@@ -20,11 +20,15 @@ HELP = ("--help", "-h")
 
 
 class HelpWanted(Exception):
-    """Help is asked for, which is Typer's part: `words` is the command line for it."""
+    """Help is asked for, which is Typer's part: `words` is the command line for it.
 
-    def __init__(self, *words: str) -> None:
+    `unasked` is that of a group without its command: nobody's output, so that it belongs on stderr.
+    """
+
+    def __init__(self, *words: str, unasked: bool = False) -> None:
         super().__init__()
         self.words = list(words)
+        self.unasked = unasked
 
 
 class CommandLineError(UsageError):
@@ -53,13 +57,15 @@ def parse(argv: list[str]) -> Parsed:
     globals, words = _options("", argv)
     if globals["version"]:
         return Parsed("version", "version:short", {}, globals)
-    if words and words[0] == "help":
+    is_help = words[:1] == ["help"]
+    if is_help:
         words = [*words[1:], "--help"]
     if not words or words[0] in HELP:
         raise HelpWanted("--help")
-    path, rest = _command(words)
-    found, arguments = _options(path, rest)
-    _place(path, arguments, found)
+    called, rest = _command(words, is_help)
+    found, arguments = _options(called, rest)
+    _place(called, arguments, found)
+    path = ALIASES.get(called, called)
     return Parsed(path, COMMANDS[path][0], found, globals)
 
 
@@ -75,24 +81,25 @@ def convert(path: str, raw: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _command(words: list[str]) -> tuple[str, list[str]]:
-    path = words[0]
-    if path in GROUPS:
-        if len(words) == 1 or words[1] in HELP:
-            raise HelpWanted(path, "--help")
-        path = f"{words[0]} {words[1]}"
-        rest = words[2:]
-    else:
-        rest = words[1:]
-    path = ALIASES.get(path, path)
-    if path not in COMMANDS or not path:
-        raise _unknown_command(words)
-    return path, rest
+def _command(words: list[str], is_help: bool) -> tuple[str, list[str]]:
+    """(the command as it was called: a path or an alias, the words after it)."""
+    called, *rest = words
+    if called in GROUPS:
+        if not rest or rest[0] in HELP:
+            raise HelpWanted(called, "--help", unasked=not rest)
+        called, *rest = f"{called} {rest[0]}", *rest[1:]
+    if not called or ALIASES.get(called, called) not in COMMANDS:
+        raise _unknown_command(words, is_help)
+    return called, rest
+
+
+def _entry(called: str) -> tuple[Any, ...]:
+    return COMMANDS[ALIASES.get(called, called)]
 
 
 def _options(path: str, words: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Splits the words into the values of the options and the arguments."""
-    _, _, interspersed, _, declared, _ = COMMANDS[path]
+    _, _, interspersed, _, declared, _ = _entry(path)
     found: dict[str, Any] = {}
     by_spelling = {}
     for option in declared:
@@ -137,14 +144,14 @@ def _long(path: str, word: str, rest: Any, by_spelling: dict[str, Any], found: d
 
 
 def _shorts(path: str, word: str, rest: Any, by_spelling: dict[str, Any], found: dict[str, Any]) -> None:
-    """`-it`, `-eA=b`, `-e=A=b`, `-e A=b`."""
+    """`-it`, `-eA=b`, `-e=A=b`, `-e A=b`. An error shows the letters that were left, as pflag does."""
     letters = word[1:]
     while letters:
         option = by_spelling.get("-" + letters[0])
         if option is None:
             if letters[0] == "h":
                 raise HelpWanted(*path.split(), "--help")
-            raise _flag_error(path, f"unknown shorthand flag: '{letters[0]}' in {word}")
+            raise _flag_error(path, f"unknown shorthand flag: '{letters[0]}' in -{letters}")
         if letters[1:2] == "=":
             _store(path, option, letters[2:], found)
             return
@@ -154,7 +161,7 @@ def _shorts(path: str, word: str, rest: Any, by_spelling: dict[str, Any], found:
             continue
         text = letters[1:] or next(rest, None)
         if text is None:
-            raise _flag_error(path, f"flag needs an argument: '{letters[0]}' in {word}")
+            raise _flag_error(path, f"flag needs an argument: '{letters[0]}' in -{letters}")
         _store(path, option, text, found)
         return
 
@@ -173,7 +180,7 @@ def _store(path: str, option: tuple[Any, ...], text: str, found: dict[str, Any])
 
 def _place(path: str, words: list[str], found: dict[str, Any]) -> None:
     """Gives the arguments their names, or raises Docker's error about their number."""
-    arguments = COMMANDS[path][3]
+    arguments = _entry(path)[3]
     least = sum(required for _, required, _ in arguments)
     unlimited = any(many for _, _, many in arguments)
     if len(words) < least or (len(words) > len(arguments) and not unlimited):
@@ -186,12 +193,8 @@ def _place(path: str, words: list[str], found: dict[str, Any]) -> None:
 
 
 def usage_line(path: str) -> str:
-    words = ["mini", path] if path else ["mini"]
-    if COMMANDS[path][4]:
-        words.append("[OPTIONS]")
-    if COMMANDS[path][1]:
-        words.append(COMMANDS[path][1])
-    return "Usage:  " + " ".join(words)
+    _, arguments, _, _, options, _ = _entry(path)
+    return "Usage:  " + " ".join(filter(None, ("mini", path, "[OPTIONS]" if options else "", arguments)))
 
 
 def _program(path: str) -> str:
@@ -217,14 +220,15 @@ def _count_error(path: str, least: int, most: int | None) -> CommandLineError:
     return CommandLineError(f"mini: '{_program(path)}' {wants}", usage, 1)
 
 
-def _unknown_command(words: list[str]) -> CommandLineError:
+def _unknown_command(words: list[str], is_help: bool) -> CommandLineError:
     prefix = f"{words[0]} " if words[0] in GROUPS else ""
     word = words[1] if prefix else words[0]
     program = f"mini {prefix}".rstrip()
     usage = (f"Usage:  {program} COMMAND\n\n" if prefix else "") + f"Run '{program} --help' for more information"
     paths = (path.removeprefix(prefix) for path in (*COMMANDS, *ALIASES, *GROUPS) if path.startswith(prefix))
     known = [path for path in paths if path and " " not in path]
-    return CommandLineError(f"mini: unknown command: {program} {word}", usage, 1, _suggestion(word, known))
+    what = f"unknown help topic: {prefix}{word}" if is_help else f"mini: unknown command: {program} {word}"
+    return CommandLineError(what, usage, 1, _suggestion(word, known))
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str | None:
