@@ -13,11 +13,14 @@ from engine.runtime import jsonlog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
+    from io import FileIO
 
 MAX_SIZE, MAX_FILES = 10_000_000, 3
 # Docker's copier cuts a longer line into parts of 16 KiB, so that a writer without line feeds is seen, too.
 PARTIAL = 16384
+# Read at once: longer than any line, which has at most six characters for a byte.
+_BLOCK = 1 << 18
 
 
 def timestamp(nanoseconds: int | None = None) -> str:
@@ -88,54 +91,76 @@ def read(path: str, tail: int | None = None, follow: Callable[[], bool] | None =
     With `follow`, goes on with what is appended, across rotation, for as long as follow() says that somebody may
     still write, and until the end of what was written then. A last line that is cut (power loss) is left out.
     """
-    names = [f"{path}.{n}" for n in range(MAX_FILES + 20, 0, -1)]
-    lines: Iterable[bytes] = (
-        line for name in names if os.path.exists(name) for line in files.read_bytes(name).splitlines(keepends=True)
-    )
-    if not os.path.exists(path):
-        yield from _entries(lines, tail)
-        return
-    with open(path, "rb") as file:
-        current = file.read()
-        # a line that is only half there yet is read again by _follow
-        whole = current.rfind(b"\n") + 1
-        file.seek(whole)
-        yield from _entries((*lines, *current[:whole].splitlines(keepends=True)), tail)
-        if follow:
-            inode = os.fstat(file.fileno()).st_ino
-            position = whole
-    if follow:
-        yield from _follow(path, inode, position, follow)
-
-
-def _entries(lines: Iterable[bytes], tail: int | None) -> Iterator[jsonlog.Entry]:
+    opened = _newer_than(path, None)
     if tail is not None:
-        lines = list(lines)[-tail:] if tail > 0 else []
-    for line in lines:
-        if line.endswith(b"\n"):
-            yield jsonlog.Entry(line)
+        for file in reversed(opened):
+            tail -= _seek_to_last(file, tail)
+    may_grow = True
+    while opened:
+        for file in opened[:-1]:
+            with file:
+                yield from _entries(file)
+        current = opened[-1]
+        if follow is None:
+            with current:
+                return (yield from _entries(current, os.fstat(current.fileno()).st_size))
+        may_grow = may_grow and follow()
+        # looked for before the last one is read: one that is there means that nothing will be appended to that
+        newer = _newer_than(path, current)
+        yield from _entries(current)
+        if not newer and not may_grow:
+            return current.close()
+        if not newer:
+            time.sleep(0.1)
+        opened = [current, *newer]
 
 
-def _follow(path: str, inode: int, position: int, alive: Callable[[], bool]) -> Iterator[jsonlog.Entry]:
-    while True:
-        may_grow = alive()
-        # the file that was open may have been rotated away: finish it under its new name first
-        for name in (f"{path}.1", path):
-            try:
-                with open(name, "rb") as file:
-                    found = os.fstat(file.fileno()).st_ino
-                    if name == path and found != inode:
-                        inode, position = found, 0
-                    if found != inode:
-                        continue
-                    file.seek(position)
-                    data = file.read()
-            except FileNotFoundError:
-                continue
-            whole = data.rfind(b"\n") + 1
-            position += whole
-            for line in data[:whole].splitlines(keepends=True):
-                yield jsonlog.Entry(line)
-        if not may_grow:
+def _newer_than(path: str, known: FileIO | None) -> list[FileIO]:
+    """The log's files, oldest first, opened; with `known`, those that are newer than it."""
+    found: list[FileIO] = []
+    last = os.fstat(known.fileno()).st_ino if known else 0
+    seen = set()
+    for name in (path, *(f"{path}.{n}" for n in range(1, MAX_FILES + 20))):
+        try:
+            file = open(name, "rb", buffering=0)
+        except FileNotFoundError:
+            # for a moment while the files move up, when one may also be seen under two names
+            continue
+        inode = os.fstat(file.fileno()).st_ino
+        if inode == last or inode in seen:
+            file.close()
+            if inode == last:
+                break
+            continue
+        seen.add(inode)
+        found.insert(0, file)
+    return found
+
+
+def _seek_to_last(file: FileIO, count: int) -> int:
+    """Moves to where the last `count` whole lines begin, or to the beginning; how many lines there are now up to the end."""
+    position = file.seek(0, os.SEEK_END)
+    found = 0
+    while position > 0:
+        size = min(_BLOCK, position)
+        position = file.seek(position - size)
+        block = file.read(size)
+        # one more, the end of the line before the first that is wanted
+        end = len(block)
+        while found <= count and (end := block.rfind(b"\n", 0, end)) >= 0:
+            found += 1
+        if found > count:
+            file.seek(position + end + 1)
+            return count
+    file.seek(0)
+    return found
+
+
+def _entries(file: FileIO, end: int = 1 << 62) -> Iterator[jsonlog.Entry]:
+    """From where the file is to its end, or to a position; a line that is only half there yet is left to be read again."""
+    while data := file.read(min(_BLOCK, end - file.tell())):
+        whole = data.rfind(b"\n") + 1
+        file.seek(whole - len(data), os.SEEK_CUR)
+        if not whole:
             return
-        time.sleep(0.1)
+        yield from jsonlog.decode(data[:whole])

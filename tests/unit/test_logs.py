@@ -69,6 +69,26 @@ def test_tail(tmp_path: Path) -> None:
     assert list(logs.read(f"{tmp_path}/log", tail=0)) == []
 
 
+def test_tail_over_rotated_files_and_long_ones(tmp_path: Path) -> None:
+    writer = logs.LogWriter(f"{tmp_path}/log", max_size=400_000, max_files=3)
+    for n in range(9000):
+        writer.write("stdout", f"{n}\n".encode())
+    writer.close()
+    everything = [e.data for e in logs.read(f"{tmp_path}/log")]
+    assert os.path.exists(f"{tmp_path}/log.1") and everything[-1] == b"8999\n"
+    for count in (1, 2, 3000, 7000, len(everything) - 1, len(everything), len(everything) + 1):
+        assert [e.data for e in logs.read(f"{tmp_path}/log", tail=count)] == everything[-count:]
+
+
+def test_what_a_power_loss_leaves_is_passed_over(tmp_path: Path) -> None:
+    writer = logs.LogWriter(f"{tmp_path}/log")
+    writer.write("stdout", b"1\n2\n3\n4\n")
+    writer.close()
+    one, two, three, four = (tmp_path / "log").read_bytes().splitlines(keepends=True)
+    (tmp_path / "log").write_bytes(one + two[:-9] + b"\0" * 50 + three + b"7\n{}\n\n" + four)
+    assert [e.data for e in logs.read(f"{tmp_path}/log")] == [b"1\n", b"4\n"]
+
+
 def test_a_cut_last_line_is_left_out(tmp_path: Path) -> None:
     """What a power loss leaves."""
     writer = logs.LogWriter(f"{tmp_path}/log")
@@ -94,3 +114,30 @@ def test_follow_sees_what_comes_across_a_rotation_and_ends(tmp_path: Path) -> No
         return True
 
     assert [e.data for e in logs.read(f"{tmp_path}/log", follow=alive)] == written
+
+
+def test_follow_loses_nothing_when_files_rotate_faster_than_it_looks(tmp_path: Path) -> None:
+    writer = logs.LogWriter(f"{tmp_path}/log", max_size=300, max_files=9)
+    written: list[bytes] = []
+
+    def alive() -> bool:
+        for _ in range(20):
+            line = b"%d\n" % len(written)
+            written.append(line)
+            writer.write("stdout", line)
+        return len(written) < 100
+
+    alive()
+    assert os.path.exists(f"{tmp_path}/log.2")
+    found = [e.data for e in logs.read(f"{tmp_path}/log", follow=alive)]
+    assert found == written
+
+
+def test_what_is_written_while_it_is_read_is_not_waited_for(tmp_path: Path) -> None:
+    writer = logs.LogWriter(f"{tmp_path}/log")
+    writer.write("stdout", b"0\n" * 10000)
+    count = 0
+    for _ in logs.read(f"{tmp_path}/log"):
+        writer.write("stdout", b"0\n")
+        count += 1
+    assert count == 10000
