@@ -3,6 +3,7 @@
     reserve        bridges are there, an address of each network is the container's       before init
     write_files    hosts, hostname, resolv.conf                                            before init
     attach         a veth pair for each network, and what is written down of it            while init mounts
+    serve_names    its DNS, in the monitor's loop                                          from then on
     detach         the written is removed                                                  when init has ended
     release        what is left of the pairs, and the addresses, go                        last
 
@@ -19,10 +20,13 @@ from engine.errors import Conflict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from typing import Any
 
     from engine.containers.records import Record
     from engine.context import Context
+    from engine.runtime.loop import Loop
+    from engine.runtime.network.dns import Resolver, Upstream
     from engine.runtime.network.model import Network
 
 
@@ -63,6 +67,7 @@ class Networking:
         self.config = record.config
         self.mode: str = record.config["HostConfig"]["NetworkMode"]
         self.joined: list[tuple[Network, str]] = []  # with the address, in the order of eth0, eth1 …
+        self._resolver: tuple[_socket.socket, _socket.socket] | None = None
 
     def reserve(self) -> None:
         """Makes each network ready and leases an address on it. What was leased is given back by `release`."""
@@ -91,15 +96,31 @@ class Networking:
             made[network.name] = endpoint.to_json()
             names = {"Name": self.record.name, "Aliases": [self.record.id[:12]]}
             kept.write(self.ctx.paths.endpoints(network.name), self.record.id, made[network.name] | names)
+        if self.joined:
+            from engine.runtime.network import dns
+
+            self._resolver = dns.open_inside(pid)
         return made
+
+    def serve_names(self, loop: Loop, pid: int) -> Resolver | None:
+        """The container's DNS, from now until it is closed; None where it has no network of its own."""
+        if not self._resolver:
+            return None
+        from engine.runtime.network import dns
+        from engine.runtime.network.names import Names
+
+        names = Names(self.ctx.paths.networks, self.record.id)
+        servers = _nameservers(self.config["HostConfig"])
+        return dns.Resolver(loop, *self._resolver, names, servers, f"/proc/{pid}/ns/net")
 
     def write_files(self) -> None:
         """hosts, hostname and resolv.conf, bound over the image's; made anew at every start, as Docker does."""
         from engine.runtime.network import hostfiles
 
         config, host, directory = self.config["Config"], self.config["HostConfig"], self.record.directory
+        resolver = hostfiles.EMBEDDED if self.joined else host["Dns"]
         resolv = hostfiles.resolv_conf(
-            hostfiles.host_resolv_conf(), self.mode, host["Dns"], host["DnsSearch"], host["DnsOptions"]
+            hostfiles.host_resolv_conf(), self.mode, resolver, host["DnsSearch"], host["DnsOptions"]
         )
         name = ".".join(filter(None, (config["Hostname"], config["Domainname"])))
         base = files.read_bytes("/etc/hosts").decode(errors="replace") if self.mode == "host" else None
@@ -108,6 +129,16 @@ class Networking:
         for name, text in (("hosts", hosts), ("hostname", f"{config['Hostname']}\n"), ("resolv.conf", resolv)):
             with open(f"{directory}/{name}", "w") as file:
                 file.write(text)
+
+
+def _nameservers(host: dict[str, Any]) -> list[Upstream]:
+    """Who is asked for names of elsewhere: `--dns`, else whom the host asks."""
+    from engine.runtime.network import hostfiles
+    from engine.runtime.network.dns import Upstream
+
+    if host["Dns"]:
+        return [Upstream(address, inside=True) for address in host["Dns"]]
+    return [Upstream(address) for address in hostfiles.host_nameservers()]
 
 
 def _reserve_address(ctx: Context, network: Network, container_id: str) -> str:
@@ -122,6 +153,14 @@ def _reserve_address(ctx: Context, network: Network, container_id: str) -> str:
             if not os.path.isdir(ctx.paths.container(owner)):
                 ipam.release(leases, owner)
         return ipam.reserve(leases, network.subnet, network.gateway, container_id)
+
+
+def renamed(ctx: Context, record: Record) -> None:
+    """Tells the networks of a container that runs its new name."""
+    from engine.runtime.network import endpoints as kept
+
+    for name, endpoint in endpoints(ctx, record).items():
+        kept.write(ctx.paths.endpoints(name), record.id, endpoint | {"Name": record.name})
 
 
 def detach(ctx: Context, record: Record) -> None:

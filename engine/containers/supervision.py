@@ -117,7 +117,10 @@ class Supervisor:
         if client:
             self.monitor.add_client(*client)
         self._check_health(process)
+        resolver = self.life.networking.serve_names(self.loop, process.pid)
         status = self.monitor.run()
+        if resolver:
+            resolver.close()
         if self._checker:
             self._checker.close()
         process.close()

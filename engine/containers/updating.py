@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from engine import events
-from engine.containers import bundle, config, limits, records, restart
+from engine.containers import bundle, config, limits, networking, records, restart
 from engine.containers.options import CreateOptions, UpdateOptions
 from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, UsageError
@@ -32,6 +32,7 @@ def rename(ctx: Context, name: str, new: str) -> None:
             records.rename(record, config.check_name(f"/{new.removeprefix('/')}"))
         except (Conflict, UsageError) as e:
             raise type(e)(f"Error when allocating new name: {e.message}", e.hint) from None
+        networking.renamed(ctx, record)
     events.container(record, "rename", oldName=f"/{old}")
 
 

@@ -16,6 +16,8 @@ ff00::0\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+EMBEDDED = ("127.0.0.11",)  # the container's resolver (dns.py), as in Docker
+_NO_DOTS = "ndots:0"  # so that a short name is not tried with the search domains first
 _PUBLIC_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
 _SYSTEMD_STUB = "127.0.0.53"
 
@@ -56,6 +58,11 @@ def host_resolv_conf(path: str = "/etc/resolv.conf", systemd: str = "/run/system
     return text
 
 
+def host_nameservers() -> list[str]:
+    """Whom the host asks for names; public ones where nobody is named."""
+    return nameservers(_read("/etc/resolv.conf")) or list(_PUBLIC_NAMESERVERS)
+
+
 def resolv_conf(
     host_text: str,
     mode: str,
@@ -69,6 +76,8 @@ def resolv_conf(
     which are the host's own, and IPv6 ones; where none is left, public ones. `dns`, `search`, `options` replace the
     host's one by one; a search of "." means none. Unlike Docker, these too never leave the host's loopback in the file.
     """
+    if dns == EMBEDDED and not any(option.startswith("ndots:") for option in options):
+        options = [*(options or _last(host_text, ("options",))), _NO_DOTS]
     if dns or search or options:
         return _build(host_text, mode, dns, search, options)
     if mode == "host":
