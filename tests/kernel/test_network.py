@@ -82,7 +82,7 @@ class Host:
         network = network or self.networks.get("bridge")
         bridge.ensure(network, self.lock)
         pid = self.namespace()
-        address = ipam.reserve(self.networks.leases(network), network.subnet, network.gateway, f"container-{pid}")
+        address = ipam.reserve(self.paths.leases(network.name), network.subnet, network.gateway, f"container-{pid}")
         return pid, attach.attach(network, pid, address, None, f"veth{pid}")
 
     def outside_world(self) -> int:
@@ -207,6 +207,10 @@ def test_an_internal_network_has_no_way_out(host: Host) -> None:
     (first, one), (second, two) = host.container(inner), host.container(inner)
     world = host.outside_world()
     _run(f"nsenter -t {world} -n ip route add 172.30.0.0/24 via 198.51.100.1")
+    assert "default" not in _run(f"nsenter -t {first} -n ip route")
+    # a privileged container makes itself a way: the packet filter holds
+    _run(f"nsenter -t {first} -n ip route add default via 172.30.0.1")
+    Path(bridge.IP_FORWARD).write_text("1")
     with _listening(world) as server:
         assert _cannot_connect(first, "198.51.100.2")
         _run("nft flush ruleset")

@@ -37,13 +37,13 @@ def test_an_exhausted_subnet_is_named(directory: str) -> None:
 def test_a_wanted_address(directory: str) -> None:
     assert ipam.reserve(directory, SUBNET, GATEWAY, "a", "10.9.0.5") == "10.9.0.5"
     assert ipam.reserve(directory, SUBNET, GATEWAY, "a", "10.9.0.5") == "10.9.0.5"
-    with pytest.raises(Conflict, match="already in use: 10.9.0.5 is leased to container a"):
+    with pytest.raises(Conflict, match="^Address already in use$"):
         ipam.reserve(directory, SUBNET, GATEWAY, "b", "10.9.0.5")
 
 
 @pytest.mark.parametrize("own", ["10.9.0.0", GATEWAY, "10.9.0.7"])
 def test_the_networks_own_addresses_are_refused(directory: str, own: str) -> None:
-    with pytest.raises(Conflict, match=own):
+    with pytest.raises(Conflict, match="^Address already in use$"):
         ipam.reserve(directory, SUBNET, GATEWAY, "a", own)
 
 
@@ -66,7 +66,7 @@ def test_release_takes_only_what_the_owner_holds(directory: str) -> None:
     assert ipam.leases(directory) == {"10.9.0.3": "b"}
 
 
-@pytest.mark.parametrize("text", ["10.9.0.0", "10.9.0.0/31", "10.9.0.0/x", "10.9.0/24", "fd00::/64", "10.9.0.0/4", ""])
+@pytest.mark.parametrize("text", ["10.9.0.0", "10.9.0.0/31", "10.9.0.0/x", "10.9.0/24", "fd00::/127", "fd00::/7", "10.9.0.0/4", ""])
 def test_what_is_no_usable_subnet(text: str) -> None:
     with pytest.raises(UsageError, match="invalid subnet"):
         ipam.Subnet(text)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from engine.runtime.network.netlink import Log
 
 _LO_INDEX = 1  # the kernel makes it first in every namespace
-_IPV6_DEFAULT = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
 
 
 def attach(
@@ -34,45 +33,58 @@ def attach(
     host_ifname: str,
     container_ifname: str = "eth0",
     log: Log | None = None,
+    address6: str = "",
+    default: tuple[bool, bool] = (True, True),
 ) -> Endpoint:
     """Connects the network namespace of `pid` to the network's bridge, which `bridge.ensure` made ready.
 
-    `mac` None: Docker's, from the address. A pair of that name at the same bridge is of this container's former life,
+    `mac` None: Docker's, from the address. `address6` empty: no IPv6. `default`: whether the default routes of IPv4 and
+    IPv6 lead here; an internal network has none. A pair of that name at the same bridge is of this container's former life,
     whose namespace the kernel is still taking down: it is replaced. When this raises, no interface is left behind. The
     calling thread visits the other namespace. Raises Conflict (`host_ifname` is another's), Unsupported, RuntimeFault.
     """
-    mac = mac or mac_of(address)
     subnet = Subnet(network.subnet)
+    endpoint = Endpoint(
+        network.name, network.id, os.urandom(32).hex(), address, subnet.prefix, network.gateway,
+        mac or mac_of(address), container_ifname, host_ifname,
+    )  # fmt: skip
+    if address6 and network.ipv6:
+        endpoint.address6, endpoint.gateway6 = address6, network.ipv6["gateway"]
+        endpoint.prefix6 = Subnet(network.ipv6["subnet"]).prefix
     log_inside = _log_inside(pid, log)
     try:
-        with Netlink() as outside, _inside(pid, log_inside) as inside:
+        with Netlink() as outside, _inside(pid, log_inside, bool(address6)) as inside:
             master = netlink.link_index(outside, network.bridge)
-            _make_pair(
-                outside, master, _veth(network, master, pid, mac, host_ifname, container_ifname), host_ifname, log
-            )
+            _make_pair(outside, master, _veth(network, master, pid, endpoint), host_ifname, log)
             try:
-                _configure(inside, subnet, network.gateway, address, container_ifname, log_inside)
+                if not network.allows("enable_icc"):
+                    outside.apply([netlink.isolate_port(host_ifname)], log)
+                to_gateway = (False, False) if network.internal else default
+                _configure(inside, subnet.broadcast, endpoint, to_gateway, log_inside)
             except OSError:
                 outside.apply([netlink.delete_link(host_ifname)])
                 raise
     except OSError as e:
         raise _failure(network, host_ifname, e) from e
-    return Endpoint(
-        network.name,
-        network.id,
-        os.urandom(32).hex(),
-        address,
-        subnet.prefix,
-        network.gateway,
-        mac,
-        container_ifname,
-        host_ifname,
-    )
+    return endpoint
+
+
+def set_default(pid: int, ifname: str, gateways: list[str], log: Log | None = None) -> None:
+    """Leads the default routes in the network namespace of `pid` to these gateways, wherever they led. Raises RuntimeFault."""
+    log_inside = _log_inside(pid, log)
+    try:
+        with _inside(pid) as inside:
+            index = netlink.link_index(inside, ifname)
+            inside.apply([netlink.default_route(index, ifname, g, replace=True) for g in gateways], log_inside)
+    except OSError as e:
+        raise RuntimeFault(
+            "network", f"cannot change the default route of process {pid}: {e.strerror}", e.errno or 0
+        ) from e
 
 
 def veth_name(container_id: str, ifname: str = "eth0") -> str:
     """The host's end of a container's interface: 40 bits of its ID, and eth0's number; a name has no room for more."""
-    number = ifname.removeprefix("eth")
+    number = ifname[len(ifname.rstrip("0123456789")) :]
     return "veth" + container_id[: 11 - len(number)] + number
 
 
@@ -86,7 +98,7 @@ def loopback_up(pid: int, log: Log | None = None) -> None:
     """Brings up lo in the network namespace of `pid`: all that `--network none` has. Raises RuntimeFault."""
     log_inside = _log_inside(pid, log)
     try:
-        with _inside(pid, log_inside) as inside:
+        with _inside(pid, log_inside, ipv6=False) as inside:
             inside.apply([netlink.link_up(_LO_INDEX, "lo")], log_inside)
     except OSError as e:
         raise RuntimeFault("network", f"cannot bring up lo of process {pid}: {e.strerror}", e.errno or 0) from e
@@ -97,25 +109,33 @@ def mac_of(address: str) -> str:
     return "02:42:" + netlink.inet(address).hex(":")
 
 
-def _inside(pid: int, log: Log | None) -> Netlink:
-    """A netlink socket in the network namespace of `pid`, where new interfaces get no IPv6: the network has none.
+def _inside(pid: int, log: Log | None = None, ipv6: bool | None = None) -> Netlink:
+    """A netlink socket in the network namespace of `pid`. With `ipv6` given, new interfaces there have it or not.
 
-    Without that, eth0 would take a router advertisement from its neighbours (CVE-2020-13401).
+    None takes a router advertisement, by which a neighbour would become the container's router (CVE-2020-13401).
     """
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             linux.setns(theirs, linux.CLONE_NEWNET)
-            if log:
-                log("sysctl -w net.ipv6.conf.default.disable_ipv6=1")
-            _write_if_present(_IPV6_DEFAULT, b"1")
+            if ipv6 is not None:
+                _set_default_sysctl("disable_ipv6", "0" if ipv6 else "1", log)
+            if ipv6:
+                _set_default_sysctl("accept_ra", "0", log)
             return Netlink()
         finally:
             os.close(theirs)
             linux.setns(own, linux.CLONE_NEWNET)
     finally:
         os.close(own)
+
+
+def _set_default_sysctl(name: str, value: str, log: Log | None) -> None:
+    """Of interfaces that are made from now on; the kernel reads /proc/sys/net for the namespace of the caller."""
+    if log:
+        log(f"sysctl -w net.ipv6.conf.default.{name}={value}")
+    _write_if_present(f"/proc/sys/net/ipv6/conf/default/{name}", value.encode())
 
 
 def _log_inside(pid: int, log: Log | None) -> Log | None:
@@ -133,7 +153,8 @@ def _write_if_present(path: str, value: bytes) -> None:
         os.close(fd)
 
 
-def _veth(network: Network, master: int, pid: int, mac: str, host: str, container: str) -> Change:
+def _veth(network: Network, master: int, pid: int, endpoint: Endpoint) -> Change:
+    host, container, mac = endpoint.host_ifname, endpoint.ifname, endpoint.mac
     peer = b"".join(
         (
             netlink.ifinfo(),
@@ -167,14 +188,22 @@ def _make_pair(outside: Netlink, master: int, pair: Change, host: str, log: Log 
         outside.apply([netlink.delete_link(host), pair], log)
 
 
-def _configure(inside: Netlink, subnet: Subnet, gateway: str, address: str, name: str, log: Log | None) -> None:
+def _configure(
+    inside: Netlink, broadcast: str, endpoint: Endpoint, default: tuple[bool, bool], log: Log | None
+) -> None:
+    name = endpoint.ifname
     index = netlink.link_index(inside, name)
     changes = [
         netlink.link_up(_LO_INDEX, "lo"),
-        netlink.add_address(index, name, address, subnet.prefix, subnet.broadcast),
-        netlink.link_up(index, name),
-        netlink.add_default_route(index, name, gateway),
+        netlink.add_address(index, name, endpoint.address, endpoint.prefix, broadcast),
     ]
+    if endpoint.address6:
+        changes.append(netlink.add_address(index, name, endpoint.address6, endpoint.prefix6))
+    changes.append(netlink.link_up(index, name))
+    if default[0]:
+        changes.append(netlink.default_route(index, name, endpoint.gateway))
+    if default[1] and endpoint.address6:
+        changes.append(netlink.default_route(index, name, endpoint.gateway6))
     inside.apply(changes, log)
 
 

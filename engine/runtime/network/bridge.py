@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from engine.runtime.network.netlink import Log
 
 IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
+IP6_FORWARD = "/proc/sys/net/ipv6/conf/all/forwarding"
+IF_INET6 = "/proc/net/if_inet6"
 _SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8913, 0x8915, 0x891B  # netdevice(7)
 _IFNAMSIZ = 16
 
@@ -40,9 +42,13 @@ def ensure(network: Network, lock_path: str, log: Log | None = None) -> None:
 
 
 def ready(network: Network) -> bool:
-    """Whether bridge, address, forwarding and rules are as they must be. Raises Unsupported without nf_tables."""
+    """Whether bridge, addresses, forwarding and rules are as they must be. Raises Unsupported without nf_tables."""
     check_ifname(network.bridge)
-    return _has_gateway(network) and _forwards() and nat.present(network)
+    if not _has_gateway(network) or not (network.internal or _is_on(IP_FORWARD)):
+        return False
+    if network.ipv6 and not (_has_gateway6(network) and (network.internal or _is_on(IP6_FORWARD))):
+        return False
+    return nat.present(network)
 
 
 def remove(network: Network, log: Log | None = None) -> None:
@@ -77,9 +83,19 @@ def _has_gateway(network: Network) -> bool:
     return bool(flags & netlink.IFF_UP) and address == netlink.inet(network.gateway) and length == network.prefix
 
 
-def _forwards() -> bool:
+def _has_gateway6(network: Network) -> bool:
+    """if_inet6: address, index, prefix, scope, flags, name, the address in hex without colons."""
+    wanted = netlink.inet((network.ipv6 or {})["gateway"]).hex()
     try:
-        with open(IP_FORWARD, "rb") as file:
+        with open(IF_INET6) as file:
+            return any(line.startswith(wanted) and line.split()[-1] == network.bridge for line in file)
+    except FileNotFoundError:
+        return False
+
+
+def _is_on(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
             return file.read(1) != b"0"
     except OSError:
         return False

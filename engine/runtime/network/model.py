@@ -10,7 +10,7 @@ import os
 import time
 
 from engine.errors import Conflict, NotFound
-from engine.files import create_exclusive, make_dirs, read_json
+from engine.files import create_exclusive, make_dirs, read_json, remove_file, remove_tree
 from engine.lean import dumps
 from engine.runtime.network.ipam import Subnet
 
@@ -23,24 +23,23 @@ if TYPE_CHECKING:
 
 DRIVERS = {"bridge": "bridge", "host": "host", "none": "null"}  # the three that always exist
 DEFAULT_MTU = 1500
+BRIDGE_OPTION = "com.docker.network.bridge"
+MTU_OPTION = "com.docker.network.driver.mtu"
+TRUE = ("1", "t", "T", "TRUE", "true", "True")
 
 
 class Network:
-    """One network. `driver` is "bridge", "host" or "null"; the latter two have no `bridge`, `subnet` and `gateway`."""
+    """One network. `driver` is "bridge", "host" or "null"; the latter two have no `bridge`, `subnet` and `gateway`.
+
+    `ip_range`: where in the subnet addresses are given out, empty for all of it. `aux`: addresses by name that are not.
+    `ipv6`: the same four (`subnet`, `gateway`, `ip_range`, `aux`) for IPv6, None without. `ipam` is what the user asked for,
+    in the form of Docker's IPAM.Config: an `--ip` is only for subnets that the user chose.
+    """
 
     __slots__ = (
-        "bridge",
-        "created",
-        "driver",
-        "gateway",
-        "id",
-        "internal",
-        "labels",
-        "mtu",
-        "name",
-        "options",
-        "subnet",
-    )
+        "attachable", "aux", "bridge", "created", "driver", "gateway", "id", "internal", "ip_range", "ipam", "ipam_options",
+        "ipv6", "labels", "mtu", "name", "options", "subnet",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,6 +54,12 @@ class Network:
         internal: bool = False,
         labels: dict[str, str] | None = None,
         options: dict[str, str] | None = None,
+        ip_range: str = "",
+        aux: dict[str, str] | None = None,
+        ipv6: dict[str, Any] | None = None,
+        ipam: list[dict[str, Any]] | None = None,
+        ipam_options: dict[str, str] | None = None,
+        attachable: bool = False,
     ) -> None:
         self.name = name
         self.id = id
@@ -67,10 +72,20 @@ class Network:
         self.internal = internal
         self.labels = labels or {}
         self.options = options or {}
+        self.ip_range = ip_range
+        self.aux = aux or {}
+        self.ipv6 = ipv6
+        self.ipam = ipam or []
+        self.ipam_options = ipam_options
+        self.attachable = attachable
 
     @property
     def prefix(self) -> int:
         return Subnet(self.subnet).prefix
+
+    def allows(self, option: str) -> bool:
+        """A switch of the bridge driver's, such as `enable_icc`: on unless `--opt` says otherwise (Go's ParseBool)."""
+        return self.options.get(f"{BRIDGE_OPTION}.{option}", "true") in TRUE
 
     def to_json(self) -> dict[str, Any]:
         return {field: getattr(self, field) for field in self.__slots__}
@@ -83,7 +98,10 @@ class Network:
 class Endpoint:
     """A container's end of a network: what `attach` made and `inspect` shows. `id` is Docker's EndpointID."""
 
-    __slots__ = ("address", "gateway", "host_ifname", "id", "ifname", "mac", "network", "network_id", "prefix")
+    __slots__ = (
+        "address", "address6", "gateway", "gateway6", "host_ifname", "id", "ifname", "mac", "network", "network_id",
+        "prefix", "prefix6",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -96,6 +114,9 @@ class Endpoint:
         mac: str = "",
         ifname: str = "",
         host_ifname: str = "",
+        address6: str = "",
+        prefix6: int = 0,
+        gateway6: str = "",
     ) -> None:
         self.network = network
         self.network_id = network_id
@@ -106,6 +127,9 @@ class Endpoint:
         self.mac = mac
         self.ifname = ifname
         self.host_ifname = host_ifname
+        self.address6 = address6
+        self.prefix6 = prefix6
+        self.gateway6 = gateway6
 
     def to_json(self) -> dict[str, Any]:
         return {field: getattr(self, field) for field in self.__slots__}
@@ -157,23 +181,19 @@ class Networks:
                 pass
         return sorted(networks, key=lambda network: network.name)
 
-    def leases(self, network: Network) -> str:
-        """The directory that `ipam.reserve` and `ipam.release` work on."""
-        return self._paths.network(network.name) + "/leases"
-
     def inspect(self, network: Network, endpoints: Iterable[tuple[str, str, Endpoint]] = ()) -> dict[str, Any]:
         """What `docker network inspect` prints of one. `endpoints`: (container ID, container name, endpoint)."""
-        config = [{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else []
+        config = network.ipam or ([{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else [])
         return {
             "Name": network.name,
             "Id": network.id,
             "Created": network.created,
             "Scope": "local",
             "Driver": network.driver,
-            "EnableIPv6": False,
-            "IPAM": {"Driver": "default", "Options": None, "Config": config},
+            "EnableIPv6": network.ipv6 is not None,
+            "IPAM": {"Driver": "default", "Options": network.ipam_options, "Config": config},
             "Internal": network.internal,
-            "Attachable": False,
+            "Attachable": network.attachable,
             "Ingress": False,
             "ConfigFrom": {"Network": ""},
             "ConfigOnly": False,
@@ -183,13 +203,29 @@ class Networks:
                     "EndpointID": endpoint.id,
                     "MacAddress": endpoint.mac,
                     "IPv4Address": f"{endpoint.address}/{endpoint.prefix}" if endpoint.address else "",
-                    "IPv6Address": "",
+                    "IPv6Address": f"{endpoint.address6}/{endpoint.prefix6}" if endpoint.address6 else "",
                 }
                 for container_id, name, endpoint in endpoints
             },
             "Options": network.options,
             "Labels": network.labels,
         }
+
+    def add(self, network: Network) -> None:
+        """Makes the network exist; the caller holds the lock of those who add and remove. Conflict where it does.
+
+        A directory without a record is what a killed command left, and is taken over.
+        """
+        make_dirs(self._paths.network(network.name))
+        try:
+            create_exclusive(self._record(network.name), dumps(network.to_json()) + b"\n")
+        except FileExistsError:
+            raise Conflict(f"network with name {network.name} already exists") from None
+
+    def remove(self, network: Network) -> None:
+        """Makes it cease to exist, its record first: what is left without one is rubbish."""
+        remove_file(self._record(network.name))
+        remove_tree(self._paths.network(network.name))
 
     def _default(self, name: str) -> Network:
         try:
@@ -213,14 +249,13 @@ class Networks:
             pass
 
     def _bridge_network(self, id: str, created: str) -> Network:
-        prefix = "com.docker.network.bridge"
         options = {
-            f"{prefix}.default_bridge": "true",
-            f"{prefix}.enable_icc": "true",
-            f"{prefix}.enable_ip_masquerade": "true",
-            f"{prefix}.host_binding_ipv4": "0.0.0.0",
-            f"{prefix}.name": self._bridge,
-            "com.docker.network.driver.mtu": str(DEFAULT_MTU),
+            f"{BRIDGE_OPTION}.default_bridge": "true",
+            f"{BRIDGE_OPTION}.enable_icc": "true",
+            f"{BRIDGE_OPTION}.enable_ip_masquerade": "true",
+            f"{BRIDGE_OPTION}.host_binding_ipv4": "0.0.0.0",
+            f"{BRIDGE_OPTION}.name": self._bridge,
+            MTU_OPTION: str(DEFAULT_MTU),
         }
         subnet = str(Subnet(self._subnet))
         return Network("bridge", id, "bridge", created, bridge=self._bridge, subnet=subnet, options=options)
@@ -234,7 +269,7 @@ class Networks:
 
 def valid_name(name: str) -> bool:
     """Docker's names: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`. Nothing else may become a file name."""
-    return name.isascii() and name[:1].isalnum() and all(c.isalnum() or c in "_.-" for c in name)
+    return len(name) <= 255 and name.isascii() and name[:1].isalnum() and all(c.isalnum() or c in "_.-" for c in name)
 
 
 def _now() -> str:

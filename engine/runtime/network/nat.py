@@ -5,10 +5,12 @@
             type filter hook forward priority filter; policy accept;
             ct state established,related accept
             iifname != "mini0" oifname "mini0" drop         a network: nobody opens a connection into it from outside
+            iifname "br-5f…" oifname != "br-5f…" drop       an internal one: nor out of it
         }
         chain postrouting {
             type nat hook postrouting priority srcnat; policy accept;
             ip saddr 172.29.0.0/16 oifname != "mini0" masquerade
+            ip6 saddr fd5f:1:2:1::/64 oifname != "br-5f…" masquerade
         }
     }
 
@@ -36,34 +38,44 @@ def rules(network: Network) -> list[nft.Rule]:
     bridge = network.bridge
     wanted = [
         nft.Rule(FORWARD, "", "ct state established,related accept", *nft.established(), nft.verdict(nft.ACCEPT)),
-        nft.Rule(
-            FORWARD,
-            bridge,
-            f'iifname != "{bridge}" oifname "{bridge}" drop',
-            *nft.interface(nft.IIFNAME, nft.UNEQUAL, bridge),
-            *nft.interface(nft.OIFNAME, nft.EQUAL, bridge),
-            nft.verdict(nft.DROP),
-        ),
+        _drop(bridge, nft.UNEQUAL, nft.EQUAL),
     ]
+    if not network.allows("enable_icc"):
+        # what goes from port to port of the bridge is not forwarded: those are isolated by a flag of theirs (attach.py)
+        wanted.append(_drop(bridge, nft.EQUAL, nft.EQUAL))
     if network.internal:
-        leaving = nft.Rule(
-            FORWARD,
-            bridge,
-            f'iifname "{bridge}" oifname != "{bridge}" drop',
-            *nft.interface(nft.IIFNAME, nft.EQUAL, bridge),
-            *nft.interface(nft.OIFNAME, nft.UNEQUAL, bridge),
-            nft.verdict(nft.DROP),
-        )
-        return [*wanted, leaving]
-    masquerade = nft.Rule(
+        wanted.append(_drop(bridge, nft.EQUAL, nft.UNEQUAL))
+    elif network.allows("enable_ip_masquerade"):
+        wanted.append(_masquerade(bridge, network.subnet))
+        if network.ipv6:
+            wanted.append(_masquerade(bridge, network.ipv6["subnet"]))
+    return wanted
+
+
+_SIGN = {nft.EQUAL: "", nft.UNEQUAL: "!= "}
+
+
+def _drop(bridge: str, coming: int, going: int) -> nft.Rule:
+    """Of what comes from the bridge (EQUAL) or from elsewhere (UNEQUAL), and goes to the bridge or elsewhere."""
+    return nft.Rule(
+        FORWARD,
+        bridge,
+        f'iifname {_SIGN[coming]}"{bridge}" oifname {_SIGN[going]}"{bridge}" drop',
+        *nft.interface(nft.IIFNAME, coming, bridge),
+        *nft.interface(nft.OIFNAME, going, bridge),
+        nft.verdict(nft.DROP),
+    )
+
+
+def _masquerade(bridge: str, subnet: str) -> nft.Rule:
+    return nft.Rule(
         POSTROUTING,
         bridge,
-        f'ip saddr {network.subnet} oifname != "{bridge}" masquerade',
-        *nft.source(Subnet(network.subnet)),
+        f'{"ip6" if ":" in subnet else "ip"} saddr {subnet} oifname != "{bridge}" masquerade',
+        *nft.source(Subnet(subnet)),
         *nft.interface(nft.OIFNAME, nft.UNEQUAL, bridge),
         nft.expression("masq"),
     )
-    return [*wanted, masquerade]
 
 
 def present(network: Network) -> bool:

@@ -34,11 +34,12 @@ _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _NLA_F_NESTED, _NLA_TYPE_MASK = 0x8000, 0x3FFF
 
 # rtnetlink(7)
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 17, 18, 20, 24
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE = 16, 17, 18, 20, 24, 26
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_PID = 1, 3, 4, 10, 18, 19
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
-RTA_OIF, RTA_GATEWAY = 4, 5
+IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_ISOLATED = 4, 5, 33
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_F_NODAD = 1, 2, 4, 2
+RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 IFF_UP = 1
 RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
 
@@ -277,25 +278,62 @@ def delete_link(name: str) -> Change:
     )
 
 
-def add_address(index: int, name: str, address: str, prefix: int, broadcast: str) -> Change:
-    packed, last = inet(address), inet(broadcast)
-    body = struct.pack("=BBBBi", _socket.AF_INET, prefix, 0, RT_SCOPE_UNIVERSE, index)
-    body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed) + attribute(IFA_BROADCAST, last)
-    command = f"ip address add {address}/{prefix} broadcast {broadcast} dev {name}"
+def isolate_port(name: str) -> Change:
+    """The bridge passes nothing between ports that are isolated (Linux 4.18)."""
+    data = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
+    body = ifinfo() + string(IFLA_IFNAME, name)
+    body += nested(IFLA_LINKINFO, string(IFLA_INFO_SLAVE_KIND, "bridge"), data)
+    return Change(RTM_NEWLINK, 0, body, f"ip link set {name} type bridge_slave isolated on")
+
+
+def add_address(index: int, name: str, address: str, prefix: int, broadcast: str = "") -> Change:
+    """IPv4 with its broadcast address. IPv6 without asking the neighbours first (DAD): the lease has decided whose it is."""
+    packed = inet(address)
+    flags = IFA_F_NODAD if len(packed) == 16 else 0
+    body = struct.pack("=BBBBi", _family(packed), prefix, flags, RT_SCOPE_UNIVERSE, index)
+    body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    if flags:
+        command = f"ip address add {address}/{prefix} dev {name} nodad"
+    else:
+        body += attribute(IFA_BROADCAST, inet(broadcast))
+        command = f"ip address add {address}/{prefix} broadcast {broadcast} dev {name}"
     return Change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, command, tolerate=(errno.EEXIST,))
 
 
-def add_default_route(index: int, name: str, gateway: str) -> Change:
+def default_route(index: int, name: str, gateway: str, replace: bool = False) -> Change:
+    """`replace`: instead of the one that is there."""
+    packed = inet(gateway)
     body = struct.pack(
-        "=BBBBBBBBI", _socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0
+        "=BBBBBBBBI", _family(packed), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0
     )
-    body += attribute(RTA_GATEWAY, inet(gateway)) + u32(RTA_OIF, index)
-    return Change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, f"ip route add default via {gateway} dev {name}")
+    body += attribute(RTA_GATEWAY, packed) + u32(RTA_OIF, index)
+    family = "-6 " if len(packed) == 16 else ""
+    verb = "replace" if replace else "add"
+    command = f"ip {family}route {verb} default via {gateway} dev {name}"
+    return Change(RTM_NEWROUTE, NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL), body, command)
+
+
+def routes(netlink: Netlink, bits: int) -> list[tuple[str, int]]:
+    """(destination "A.B.C.D/N", index of the interface) of every route in the main table, without default ones."""
+    family = _socket.AF_INET if bits == 32 else _socket.AF_INET6
+    found = []
+    for body in netlink.dump(RTM_GETROUTE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)):
+        length, table = body[1], body[4]
+        values = attributes(body[12:])
+        if table != RT_TABLE_MAIN or not length or RTA_DST not in values:
+            continue
+        destination = _socket.inet_ntop(family, values[RTA_DST])
+        found.append((f"{destination}/{length}", int.from_bytes(values.get(RTA_OIF, b""), sys.byteorder)))
+    return found
 
 
 def inet(address: str) -> bytes:
-    """The 4 bytes of a dotted quad; ValueError for anything else."""
+    """The 4 bytes of a dotted quad, the 16 of an IPv6 address; ValueError for anything else."""
     try:
-        return _socket.inet_pton(_socket.AF_INET, address)
+        return _socket.inet_pton(_socket.AF_INET6 if ":" in address else _socket.AF_INET, address)
     except OSError:
-        raise ValueError(f"not an IPv4 address: {address!r}") from None
+        raise ValueError(f"not an IP address: {address!r}") from None
+
+
+def _family(packed: bytes) -> int:
+    return _socket.AF_INET6 if len(packed) == 16 else _socket.AF_INET

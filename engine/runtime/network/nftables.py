@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from engine.runtime.network.netlink import Log
 
-NFPROTO_INET, NFPROTO_IPV4 = 1, 2
+NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 = 1, 2, 10
 FORWARD_HOOK, OUTPUT_HOOK, POSTROUTING_HOOK = 2, 3, 4  # NF_INET_*
 DROP, ACCEPT = 0, 1
 EQUAL, UNEQUAL = 0, 1
@@ -54,7 +54,7 @@ _LIST_ELEM, _EXPR_NAME, _EXPR_DATA, _DATA_VALUE, _DATA_VERDICT, _VERDICT_CODE = 
 _REG_VERDICT = 0
 _CT_STATE = 0
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2  # NFT_PAYLOAD_*
-_SADDR_OFFSET, _DADDR_OFFSET, _DPORT_OFFSET = 12, 16, 2
+_SADDR_OFFSET, _SADDR6_OFFSET, _DADDR_OFFSET, _DPORT_OFFSET = 12, 8, 16, 2
 _AF_INET = 2
 _NAT_DESTINATION = 1  # NFT_NAT_DNAT
 _IFNAMSIZ = 16
@@ -259,14 +259,16 @@ def interface(key: int, operator: int, name: str) -> tuple[bytes, bytes]:
 
 
 def source(subnet: Subnet) -> tuple[bytes, ...]:
-    """`ip saddr SUBNET`; in an inet table that begins with `meta nfproto ipv4`."""
-    mask = (0xFFFFFFFF << (32 - subnet.prefix) & 0xFFFFFFFF).to_bytes(4, "big")
+    """`ip saddr SUBNET` or `ip6 saddr SUBNET`; in an inet table these begin with `meta nfproto`."""
+    protocol, offset = (NFPROTO_IPV4, _SADDR_OFFSET) if subnet.bits == 32 else (NFPROTO_IPV6, _SADDR6_OFFSET)
+    length = subnet.bits // 8
+    mask = ((1 << subnet.bits) - (1 << subnet.bits - subnet.prefix)).to_bytes(length, "big")
     return (
         expression("meta", be32(1, REGISTER_1), be32(2, NFPROTO)),
-        compare(EQUAL, bytes((NFPROTO_IPV4,))),
-        expression("payload", be32(1, REGISTER_1), be32(2, NETWORK_HEADER), be32(3, _SADDR_OFFSET), be32(4, 4)),
+        compare(EQUAL, bytes((protocol,))),
+        expression("payload", be32(1, REGISTER_1), be32(2, NETWORK_HEADER), be32(3, offset), be32(4, length)),
         _mask(mask),
-        compare(EQUAL, subnet.first.to_bytes(4, "big")),
+        compare(EQUAL, subnet.first.to_bytes(length, "big")),
     )
 
 

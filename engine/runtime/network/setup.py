@@ -6,6 +6,10 @@ ip address add 172.29.0.1/16 broadcast 172.29.255.255 dev mini0
 nft …                                                                   (nat.py)
 ip link set mini0 up
 sysctl -w net.ipv4.ip_forward=1
+
+A network with IPv6 has besides
+ip address add fd5f:1:2:1::1/64 dev br-5f… nodad
+sysctl -w net.ipv6.conf.all.forwarding=1
 """
 
 from __future__ import annotations
@@ -18,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from engine.errors import Conflict, RuntimeFault, Unsupported
+from engine.errors import Conflict, RuntimeFault, Unsupported, UsageError
 from engine.runtime.network import nat
 from engine.runtime.network.attach import mac_of
-from engine.runtime.network.bridge import IP_FORWARD
+from engine.runtime.network.bridge import IP6_FORWARD, IP_FORWARD
 from engine.runtime.network.ipam import Subnet
+from engine.runtime.network.netlink import Netlink, routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +37,8 @@ if TYPE_CHECKING:
 
     Step = tuple[str, Callable[[], object]]
 
-_AF_INET = 2
-_RT_TABLE_MAIN = 254
+_AF_INET, _AF_INET6 = 2, 10
+_NODAD = 2  # IFA_F_NODAD
 
 
 def create(network: Network, log: Log | None = None) -> None:
@@ -63,7 +68,7 @@ def _link_steps(route: IPRoute, network: Network) -> Iterator[Step]:
     link = _link(route, bridge)
     index = link["index"] if link else 0
     if not index or (network.gateway, network.prefix) not in _addresses(route, index):
-        _check_subnet_free(route, network, index)
+        check_free(network.name, _subnets(network), index)
     if link is None:
         mac = mac_of(network.gateway)
         # A fixed MAC: otherwise the bridge's changes with its ports, and stale ARP entries drop packets.
@@ -78,6 +83,8 @@ def _link_steps(route: IPRoute, network: Network) -> Iterator[Step]:
     # CVE-2020-13401: a container's router advertisement must not configure the host.
     yield from _sysctl(f"/proc/sys/net/ipv6/conf/{bridge}/accept_ra", "0", optional=True)
     yield from _address_steps(route, network)
+    if network.ipv6:
+        yield from _ipv6_steps(route, network, network.ipv6)
 
 
 def _address_steps(route: IPRoute, network: Network) -> Iterator[Step]:
@@ -96,15 +103,36 @@ def _address_steps(route: IPRoute, network: Network) -> Iterator[Step]:
     )
 
 
-def _addresses(route: IPRoute, index: int) -> list[tuple[str, int]]:
-    """The IPv4 addresses of an interface, each with its prefix length, in the kernel's order."""
-    return [(a.get("IFA_LOCAL"), a["prefixlen"]) for a in route.get_addr(index=index, family=_AF_INET)]
+def _ipv6_steps(route: IPRoute, network: Network, ipv6: dict[str, Any]) -> Iterator[Step]:
+    index = route.link_lookup(ifname=network.bridge)[0]
+    disable = f"/proc/sys/net/ipv6/conf/{network.bridge}/disable_ipv6"
+    if not os.path.exists(disable):
+        raise Unsupported(
+            f"network {network.name} has IPv6, and this kernel has none", "make the network without --ipv6"
+        )
+    yield from _sysctl(disable, "0")
+    address, prefix = ipv6["gateway"], Subnet(ipv6["subnet"]).prefix
+    if (address, prefix) not in _addresses(route, index, _AF_INET6):
+        yield (
+            f"ip address add {address}/{prefix} dev {network.bridge} nodad",
+            partial(route.addr, "add", index=index, address=address, prefixlen=prefix, family=_AF_INET6, flags=_NODAD),
+        )
+
+
+def _addresses(route: IPRoute, index: int, family: int = _AF_INET) -> list[tuple[str, int]]:
+    """The addresses of an interface, each with its prefix length, in the kernel's order."""
+    key = "IFA_LOCAL" if family == _AF_INET else "IFA_ADDRESS"
+    return [(a.get(key), a["prefixlen"]) for a in route.get_addr(index=index, family=family)]
 
 
 def _start_steps(route: IPRoute, network: Network) -> Iterator[Step]:
+    """Forwarding is for the whole host, so it is set where a network needs it only."""
     index = route.link_lookup(ifname=network.bridge)[0]
     yield f"ip link set {network.bridge} up", partial(route.link, "set", index=index, state="up")
-    yield from _sysctl(IP_FORWARD, "1")
+    if not network.internal:
+        yield from _sysctl(IP_FORWARD, "1")
+        if network.ipv6:
+            yield from _sysctl(IP6_FORWARD, "1")
 
 
 def _sysctl(path: str, value: str, optional: bool = False) -> Iterator[Step]:
@@ -146,19 +174,28 @@ def _kind(link: Any) -> str | None:
     return info.get("IFLA_INFO_KIND") if info else None
 
 
-def _check_subnet_free(route: IPRoute, network: Network, bridge_index: int) -> None:
-    """Raises Conflict where the host has a way to a part of the subnet other than the bridge: it would lose that."""
-    subnet = Subnet(network.subnet)
-    for entry in route.get_routes(family=_AF_INET, table=_RT_TABLE_MAIN):
-        destination, length = entry.get("RTA_DST"), entry["dst_len"]
-        if not destination or length < 8 or entry.get("RTA_OIF") == bridge_index:
-            continue
-        first = int.from_bytes(bytes(map(int, destination.split("."))), "big")
-        if first <= subnet.last and subnet.first <= first + (1 << (32 - length)) - 1:
-            raise Conflict(
-                f"the subnet {subnet} of network {network.name} overlaps the host's route to {destination}/{length}",
-                "choose a free one, for instance MINI_SUBNET=10.88.0.0/16",
-            )
+def _subnets(network: Network) -> list[Subnet]:
+    return [Subnet(network.subnet), *([Subnet(network.ipv6["subnet"])] if network.ipv6 else [])]
+
+
+def check_free(name: str, subnets: list[Subnet], bridge_index: int = 0) -> None:
+    """Raises Conflict where the host has a way to a part of a subnet other than the bridge: it would lose that."""
+    with Netlink() as netlink:
+        for subnet in subnets:
+            for destination, interface in routes(netlink, subnet.bits):
+                if interface != bridge_index and _blocks(destination, subnet):
+                    raise Conflict(
+                        f"the subnet {subnet} of network {name} overlaps the host's route to {destination}",
+                        "choose a free one, for instance --subnet 10.88.0.0/16, or MINI_SUBNET of the default network",
+                    )
+
+
+def _blocks(destination: str, subnet: Subnet) -> bool:
+    """A route to more than /8 (a VPN's to half of everything) leaves room; IPv6's multicast and link-local ones do not count."""
+    try:
+        return Subnet(destination, smallest=0).overlaps(subnet)
+    except UsageError:
+        return False
 
 
 def _refused(network: Network, code: int) -> Exception:
