@@ -49,6 +49,7 @@ _NUMBERS = {name: pair[_MACHINE == "aarch64"] for name, pair in _OLD_NUMBERS.ite
     "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,
+    "quotactl_fd": 443,
 }
 
 # namespaces: clone(2), setns(2)
@@ -227,6 +228,30 @@ def fstatfs_type(fd: int) -> int:
 def syncfs(fd: int) -> None:
     """syncfs(2): everything on the file system of `fd` is on disk when this returns."""
     _call("syncfs", fd)
+
+
+class _DiskQuota(ctypes.Structure):
+    """struct fs_disk_quota (linux/dqblk_xfs.h); blocks are of 512 bytes. Fields after the limits stay 0."""
+
+    _fields_ = [
+        ("version", ctypes.c_int8),
+        ("flags", ctypes.c_int8),
+        ("fieldmask", ctypes.c_uint16),
+        ("id", ctypes.c_uint32),
+        ("blk_hardlimit", ctypes.c_uint64),
+        ("blk_softlimit", ctypes.c_uint64),
+        ("rest", ctypes.c_uint8 * 88),
+    ]
+
+
+_SET_PROJECT_QUOTA = 0x5804 << 8 | 2  # QCMD(Q_XSETQLIM, PRJQUOTA)
+
+
+def set_project_limit(fd: int, project: int, size: int) -> None:
+    """quotactl_fd(2), Linux 5.14: at most `size` bytes for the project on the file system of `fd`."""
+    soft_and_hard = 1 << 2 | 1 << 3
+    quota = _DiskQuota(1, 2, soft_and_hard, project, size // 512, size // 512)
+    _call("quotactl_fd", fd, _SET_PROJECT_QUOTA, project, ctypes.byref(quota))
 
 
 # --- paths ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ ROOT/                        data root: `var/` of a checkout, /var/lib/mini inst
 
 RUN/                         gone at the next boot: /run/mini installed, ROOT/run elsewhere
 ├─ images/HEX/               mount point of an image's index, one for all its containers
-└─ containers/ID/            attach.sock
+├─ containers/ID/            attach.sock
+└─ volumes/NAME/ID           container ID runs and has the volume
 """
 
 from __future__ import annotations
@@ -146,6 +147,14 @@ class Paths:
 
     def volume(self, name: str) -> str:
         return f"{self.volumes}/{name}"
+
+    @property
+    def volumes_run(self) -> str:
+        return f"{self.run}/volumes"
+
+    def volume_run(self, name: str) -> str:
+        """One file a container that has the volume mounted, by its ID."""
+        return f"{self.volumes_run}/{name}"
 
     @property
     def networks(self) -> str:

@@ -619,8 +619,22 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         (
             ('driver', 'string', False, 'local', ('-d', '--driver')),
             ('label', 'list', True, None, ('--label',)),
+            ('opt', 'map', True, None, ('-o', '--opt')),
         ),
         ('volume create',),
+    ),
+    'volume export': (
+        'volume:export', 'VOLUME', True, (('volume', True, False),),
+        (
+            ('output', 'string', False, None, ('-o', '--output')),
+        ),
+        ('volume export',),
+    ),
+    'volume import': (
+        'volume:import_', 'VOLUME FILE|-', True, (('volume', True, False), ('source', True, False)),
+        (
+        ),
+        ('volume import',),
     ),
     'volume inspect': (
         'inspect:volumes', 'VOLUME [VOLUME...]', True, (('names', True, True),),
@@ -632,6 +646,7 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
     'volume ls': (
         'volume:list_', '', True, (),
         (
+            ('filter', 'filter', True, None, ('-f', '--filter')),
             ('format', 'string', False, None, ('--format',)),
             ('quiet', '', False, False, ('-q', '--quiet')),
         ),

@@ -205,21 +205,24 @@ def _tmpfs_mounts(host: dict[str, Any]) -> list[Mount]:
 
 
 def user_mounts(inspect: dict[str, Any]) -> list[Mount]:
-    """The bind mounts and volumes that the user asked for, shallow before deep."""
-    binds = {mount["Target"]: mount.get("BindOptions") or {} for mount in inspect["HostConfig"].get("Mounts") or ()}
-    found = [
-        _user_mount(point, binds.get(point["Destination"]) or {})
-        for point in inspect["Mounts"]
-        if point["Type"] != "tmpfs"
-    ]
+    """The binds, volumes and images that the user asked for, shallow before deep; mountsources.py opens some of them."""
+    found = [_user_mount(point) for point in inspect["Mounts"] if point["Type"] != "tmpfs"]
     return sorted(found, key=lambda m: m["destination"].count("/"))
 
 
-def _user_mount(point: dict[str, Any], bind: dict[str, Any]) -> Mount:
+def _user_mount(point: dict[str, Any]) -> Mount:
+    bind = point.get("BindOptions") or {}
     options = ["bind" if bind.get("NonRecursive") else "rbind", point["Propagation"] or "rprivate"]
     if not point["RW"]:
-        options.append("rro" if bind.get("ReadOnlyForceRecursive") else "ro")
+        # with what is mounted below it, as Docker since 25: or the host's disk under /mnt would be writable
+        options.append("ro" if bind.get("NonRecursive") or bind.get("ReadOnlyNonRecursive") else "rro")
     return {"destination": _clean(point["Destination"]), "type": "bind", "source": point["Source"], "options": options}
+
+
+def root_propagation(inspect: dict[str, Any]) -> str:
+    """The spec's `rootfsPropagation`: what a mount that passes on mounts, or receives them, needs of the root."""
+    modes = {str(point["Propagation"]).removeprefix("r") for point in inspect["Mounts"]}
+    return "shared" if "shared" in modes else "rslave" if "slave" in modes else ""
 
 
 def _devices(host: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -262,6 +265,7 @@ def build(
             "namespaces": shared.namespaces,
             "resources": limits,
             "cgroupsPath": cgroup_path,
+            "rootfsPropagation": root_propagation(inspect),
             "devices": defaults.host_devices() if privileged else [*defaults.DEFAULT_DEVICES, *nodes],
             "maskedPaths": [] if privileged else defaults.masked_paths(os.cpu_count() or 1),
             "readonlyPaths": [] if privileged else list(defaults.READONLY_PATHS),

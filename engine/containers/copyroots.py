@@ -11,13 +11,19 @@ import os
 from contextlib import ExitStack
 
 from engine import host, linux
-from engine.containers import bundle, lifecycle, records
+from engine.containers import bundle, lifecycle, mountsources, records
 from engine.containers.views import refresh
 from engine.context import Context
 from engine.errors import Conflict, NotFound
 from engine.runtime import view
 from engine.storage.tree_tar import BENEATH
 from engine.storage.tree_write import IN_ROOT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from engine.oci.users import User
 
 VOLUME = "volume"
 
@@ -82,10 +88,12 @@ def _of_running(record: records.Record, state: dict[str, object]) -> int:
 def _of_stopped(ctx: Context, record: records.Record) -> int:
     root = lifecycle.mount_root(ctx, record)
     inspect = record.config
-    volumes = bundle.user_mounts(inspect)
+    wanted = bundle.user_mounts(inspect)
     try:
-        if volumes:
-            whole = view.with_mounts(root, volumes, f"{record.directory}/rootfs")
+        if wanted:
+            with ExitStack() as stack:
+                mountsources.open_all(ctx, stack, inspect, wanted, lambda: _user(root, inspect))
+                whole = view.with_mounts(root, wanted, f"{record.directory}/rootfs")
             os.close(root)
             root = whole
         if inspect["HostConfig"]["ReadonlyRootfs"]:
@@ -96,13 +104,17 @@ def _of_stopped(ctx: Context, record: records.Record) -> int:
     return root
 
 
+def _user(root: int, inspect: dict[str, Any]) -> User:
+    return lifecycle.find_user(root, inspect["Config"]["User"], inspect["HostConfig"]["GroupAdd"] or ())
+
+
 def _open_volume(ctx: Context, stack: ExitStack, path: str) -> tuple[Root, str]:
+    from engine.containers import volumemounts
     from engine.storage.volumes import Volumes
 
     name, _, rest = path.lstrip("/").partition("/")
     with records.using_volumes(ctx.paths, shared=True):
-        volume = Volumes(ctx.paths).get(name)
-        fd = _kept(stack, os.open(volume.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        fd = volumemounts.open_content(ctx, stack, Volumes(ctx.paths).get(name))
     return Root(fd, f"{VOLUME} {name}"), f"/{rest}"
 
 

@@ -72,7 +72,7 @@ class Life:
             user = find_user(root, config["User"], self.host["GroupAdd"] or ())
             shared = sharing.at_start(self.ctx, self.record.id, self.host)
             config["Hostname"] = shared.hostname or config["Hostname"]
-            self._fill_volumes(root)
+            self._prepare_volumes(root)
             self.networking.reserve()
             if shared.files == self.record.directory:
                 self.networking.write_files()
@@ -81,7 +81,7 @@ class Life:
             spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size, shared)
             cgroup.create()
             cgroup.apply(spec["linux"]["resources"])
-            process = self._launch(spec, root, cgroup)
+            process = self._open_and_launch(spec, root, cgroup, user)
         finally:
             os.close(root)
         self.stdio.close_inner()
@@ -91,6 +91,18 @@ class Life:
         records.mark_process(self.state, "Pid", process.pid)
         self.record.save_state(self.state)
         return process
+
+    def _open_and_launch(self, spec: Spec, root: int, cgroup: cgroups.Cgroup, user: users.User) -> launch.InitProcess:
+        """With what has to be opened before a namespace of mounts is left for another."""
+        if not self.inspect["Mounts"]:
+            return self._launch(spec, root, cgroup)
+        from contextlib import ExitStack
+
+        from engine.containers import mountsources
+
+        with ExitStack() as stack:
+            mountsources.open_all(self.ctx, stack, self.inspect, spec["mounts"], lambda: user)
+            return self._launch(spec, root, cgroup)
 
     def _launch(self, spec: Spec, root: int, cgroup: cgroups.Cgroup) -> launch.InitProcess:
         return launch.create(
@@ -107,20 +119,17 @@ class Life:
     def _attach(self, pid: int) -> None:
         self.state["Endpoints"] = self.networking.attach(pid)
 
-    def _fill_volumes(self, root: int) -> None:
-        """Copies the image's content into the volumes that are new, once in the container's life (Docker does it at create)."""
-        points = [m for m in self.inspect["Mounts"] if m["Type"] == "volume" and not m.get("NoCopy")]
-        if not points or not self._first:
+    def _prepare_volumes(self, root: int) -> None:
+        """Mounts those that are file systems of their own, and copies the image's content into those that are new, once in the
+        container's life (Docker does it at create)."""
+        points = [m for m in self.inspect["Mounts"] if m["Type"] == "volume"]
+        if not points:
             return
-        from engine.storage import copyup
+        from engine.containers import volumemounts
 
-        for point in points:
-            volume = os.open(point["Source"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                if copyup.needs_copy_up(point["Source"]):
-                    copyup.copy_up(root, point["Destination"], volume)
-            finally:
-                os.close(volume)
+        volumemounts.acquire(self.ctx, self.record)
+        if self._first:
+            volumemounts.fill(self.ctx, root, [m for m in points if not m["NoCopy"]])
 
 
 def mount_root(ctx: Context, record: Record) -> int:
@@ -143,13 +152,17 @@ def mount_root(ctx: Context, record: Record) -> int:
 
 def open_image(ctx: Context, record: Record) -> int:
     """The root of the container's image alone, read-only, as a detached mount."""
+    data = record.config["GraphDriver"]
+    return open_layers(ctx, data["Name"], data["Data"]["DiffIDs"])
+
+
+def open_layers(ctx: Context, driver_name: str, diff_ids: list[str]) -> int:
+    """The root that these layers make, read-only, as a detached mount."""
     from engine.runtime import mounts
     from engine.storage import drivers
 
-    data = record.config["GraphDriver"]
-    driver = drivers.choose(ctx.paths, data["Name"])
-    diff_ids = data["Data"]["DiffIDs"]
-    if image := driver.root_mounts(record.id, diff_ids).image:
+    driver = drivers.choose(ctx.paths, driver_name)
+    if image := driver.root_mounts("", diff_ids).image:
         _mount_image(ctx, image)
     root = driver.image_root(diff_ids)
     return mounts.detached(root, mounts.parse(root))
@@ -201,7 +214,16 @@ def release(ctx: Context, record: Record) -> None:
     release_cgroup(ctx, record)
     networking.release(ctx, record)
     sharing.unmount_shm(ctx, record.id)
+    release_volumes(ctx, record.id)
     files.remove_tree(ctx.paths.container_run(record.id))
+
+
+def release_volumes(ctx: Context, container_id: str) -> None:
+    """Unmounts volumes that are file systems of their own and that nobody else has."""
+    if os.path.isdir(ctx.paths.volumes_run):
+        from engine.containers import volumemounts
+
+        volumemounts.release(ctx, container_id)
 
 
 def release_cgroup(ctx: Context, record: Record) -> None:

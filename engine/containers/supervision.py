@@ -16,7 +16,7 @@ import time
 
 from engine import events, files
 from engine.containers import health, logoptions, networking, records, restart, sharing
-from engine.containers.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup
+from engine.containers.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_volumes
 from engine.errors import MiniError
 from engine.lean import signal
 from engine.runtime import attach, logs
@@ -142,6 +142,7 @@ class Supervisor:
         if state["OOMKilled"]:
             events.container(self.record, "oom")
         events.container(self.record, "die", exitCode=str(state["ExitCode"]))
+        release_volumes(self.ctx, self.record.id)
 
     def _again(self, code: int) -> bool:
         forced, self._forced = self._forced, False

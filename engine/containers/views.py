@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from engine.runtime import jsonlog
 
 
+# Docker's fields of a mount point. What else one has is for whoever mounts it.
+_POINT = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
+
+
 def refresh(ctx: Context, record: Record) -> dict[str, Any]:
     """The container's State, true to the kernel: one whose monitor and init are both gone is put right first.
 
@@ -76,6 +80,7 @@ def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
     directory = record.directory
     return record.config | {
         "State": shown,
+        "Mounts": [{key: point[key] for key in _POINT if key in point} for point in record.config["Mounts"]],
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",

@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from typing import Any, NotRequired, TypedDict
 
     class Mount(TypedDict):
-        """A mount as data. `options` are mount(8)'s words, flags and `key=value` alike; `type` "bind" or a file system."""
+        """A mount as data. `options` are mount(8)'s words, flags and `key=value` alike; `type` "bind" or a file system.
+
+        `fd` is mini's own and in no config.json: the source of a bind as a detached mount, which whoever starts the
+        container holds; `source` only names it then.
+        """
 
         destination: str
         type: NotRequired[str]
         source: NotRequired[str]
         options: NotRequired[list[str]]
+        fd: NotRequired[int]
 
     class Process(TypedDict):
         """What to execute: `args`, `env` ("K=V"), `cwd`, `user` {uid, gid, additionalGids}, `capabilities` …"""

@@ -145,7 +145,9 @@ def reason(e: OSError) -> str:
 
 def detached(m: Mount, plan: Plan) -> int:
     """The mount, complete but attached nowhere yet; the caller closes the descriptor. Raises OSError."""
-    if plan.bind:
+    if "fd" in m:
+        fd = os.dup(m["fd"])
+    elif plan.bind:
         fd = linux.open_tree(
             linux.AT_FDCWD, m["source"], linux.OPEN_TREE_CLONE | (linux.AT_RECURSIVE if plan.recursive else 0)
         )
@@ -277,7 +279,7 @@ def mount_inside(m: Mount, root: int) -> None:
 
 def _mount_point(m: Mount, plan: Plan, root: int) -> int:
     destination = m["destination"]
-    if plan.bind and not stat.S_ISDIR(os.stat(m["source"]).st_mode):
+    if plan.bind and not stat.S_ISDIR(os.stat(m.get("fd", m["source"])).st_mode):
         return inside.make_file(root, destination)
     if m.get("type") not in ("proc", "sysfs"):
         return inside.make_dir(root, destination)

@@ -91,9 +91,22 @@ def with_mounts(root: int, wanted: list[Mount], path: str) -> int:
 
 
 def _assemble(root: int, wanted: list[Mount], path: str) -> int:
-    linux.unshare(linux.CLONE_NEWNS)
-    rootfs.isolate("rprivate", path)
-    top = rootfs.assemble(root, path)
+    top = _mounted(root, path)
     for m in wanted:
         mounts.mount_inside(m, top)
     return linux.open_tree(top, "", linux.OPEN_TREE_CLONE | linux.AT_EMPTY_PATH | linux.AT_RECURSIVE)
+
+
+def below(mount: int, find: Callable[[int], int], path: str) -> int:
+    """What `find` makes a detached mount of, given a descriptor of the detached `mount`'s top; the caller closes it.
+
+    Only what is mounted can be cloned in part (open_tree(2); detached mounts since Linux 6.15), so a child mounts it at the
+    directory `path` in a mount namespace of its own. Raises RuntimeFault.
+    """
+    return _from_child(lambda: find(_mounted(mount, path)))
+
+
+def _mounted(mount: int, path: str) -> int:
+    linux.unshare(linux.CLONE_NEWNS)
+    rootfs.isolate("rprivate", path)
+    return rootfs.assemble(mount, path)

@@ -12,6 +12,10 @@ import struct
 
 from engine.storage.tar import BLOCK, Entry
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s167x")
 _KINDS = {
     0: b"1",  # a hard link
@@ -34,10 +38,10 @@ def member(name: str, size: int) -> Entry:
     return Entry(os.fsencode(name), kind, 0, 0, size, 0, 0)
 
 
-def header(entry: Entry) -> bytes:
-    """The blocks that describe an entry: a pax header where one is needed, then the ustar header."""
+def header(entry: Entry, records: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """The blocks that describe an entry: a pax header where one is needed, or `records` are given, then the ustar header."""
     seconds, fraction = divmod(entry.mtime_ns, 1_000_000_000)
-    pax: list[tuple[bytes, bytes]] = []
+    pax = list(records)
     if len(entry.name) > _NAME:
         pax.append((b"path", entry.name))
     if len(entry.link) > _NAME:
@@ -120,19 +124,37 @@ class TarWriter:
     def add_file(self, entry: Entry, fd: int) -> None:
         """An entry of `entry.size` bytes at the start of the file `fd`; zeros where it has become shorter meanwhile."""
         self._write(header(entry))
-        position = 0
-        while position < entry.size:
-            data = os.pread(fd, min(_BUFFER, entry.size - position), position)
-            if not data:
-                data = bytes(min(_BUFFER, entry.size - position))
-            position += len(data)
-            self._write(data)
+        self._copy(fd, 0, entry.size)
         self._write(bytes(-entry.size % BLOCK))
+
+    def add_sparse(self, entry: Entry, fd: int, segments: list[tuple[int, int]]) -> None:
+        """As `add_file`, without the holes: `segments` are the (offset, length) of what is data (GNU tar, sparse format 1.0)."""
+        numbers = [len(segments), *(number for segment in segments for number in segment)]
+        table = b"".join(b"%d\n" % number for number in numbers)
+        table += bytes(-len(table) % BLOCK)
+        size = len(table) + sum(length for _, length in segments)
+        pax = [(b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.name", entry.name)]
+        pax.append((b"GNU.sparse.realsize", b"%d" % entry.size))
+        stored = Entry(b"GNUSparseFile.0/file", entry.mode, entry.uid, entry.gid, size, entry.mtime_ns, 0)
+        stored.xattrs = entry.xattrs
+        self._write(header(stored, pax) + table)
+        for offset, length in segments:
+            self._copy(fd, offset, length)
+        self._write(bytes(-size % BLOCK))
 
     def close(self) -> None:
         self._write(bytes(2 * BLOCK))
         self._flush(self._buffer)
         self._buffer.clear()
+
+    def _copy(self, fd: int, position: int, length: int) -> None:
+        end = position + length
+        while position < end:
+            data = os.pread(fd, min(_BUFFER, end - position), position)
+            if not data:
+                data = bytes(min(_BUFFER, end - position))
+            position += len(data)
+            self._write(data)
 
     def _write(self, data: bytes) -> None:
         if len(self._buffer) + len(data) > _BUFFER:

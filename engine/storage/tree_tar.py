@@ -34,22 +34,43 @@ _KERNEL_FILE_SYSTEMS = frozenset(
 )
 
 
-def write_tree(tar: TarWriter, top: int) -> None:
+def write_tree(tar: TarWriter, top: int, sparse: bool = False) -> None:
     """Adds everything below the directory `top`, but what is mounted in it: see `walk`. Raises OSError."""
     for entry, looked_at in walk(top):
-        add(tar, entry, looked_at)
+        add(tar, entry, looked_at, sparse)
 
 
-def add(tar: TarWriter, entry: Entry, looked_at: int) -> None:
-    """Adds what `walk` yielded."""
+def add(tar: TarWriter, entry: Entry, looked_at: int, sparse: bool = False) -> None:
+    """Adds what `walk` yielded; with `sparse`, a file that has holes without them."""
     if looked_at < 0:
         tar.add(entry)
         return
     fd = open_content(looked_at)
     try:
-        tar.add_file(entry, fd)
+        segments = _segments(fd, entry.size) if sparse and os.fstat(fd).st_blocks * 512 < entry.size else None
+        if segments is None:
+            tar.add_file(entry, fd)
+        else:
+            tar.add_sparse(entry, fd, segments)
     finally:
         os.close(fd)
+
+
+def _segments(fd: int, size: int) -> list[tuple[int, int]]:
+    """(offset, length) of each piece of data (lseek(2), SEEK_DATA); the last one, perhaps empty, ends with the file."""
+    found: list[tuple[int, int]] = []
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as e:
+            if e.errno != errno.ENXIO:
+                raise
+            break
+        end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
+        if start < end:
+            found.append((start, end - start))
+    return found if end == size else [*found, (size, 0)]
 
 
 def open_content(looked_at: int) -> int:

@@ -71,6 +71,15 @@ class TreeWriter:
         finally:
             os.close(parent)
 
+    def describe_top(self, entry: Entry) -> None:
+        """Gives the destination itself the attributes of the entry, which `add` leaves alone."""
+        fd = self._open(b"", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._describe(fd, entry)
+        finally:
+            os.close(fd)
+        self._directories.insert(0, (b"", entry))
+
     def finish(self) -> None:
         """Sets the times of the directories, last, since whatever is made in one changes them."""
         for path, entry in reversed(self._directories):

@@ -6,6 +6,7 @@ import os
 
 from engine import files
 from engine.errors import StoreError
+from engine.storage import staging
 from engine.storage.findings import DAMAGED, RUBBISH, Finding
 from engine.storage.volumes import Volumes, is_name
 
@@ -33,4 +34,6 @@ def check(paths: Paths) -> list[Finding]:
             found.append(Finding(DAMAGED, f"volume {name}", "its record is lost", "restore_volume", name))
         elif whole and not os.path.isdir(f"{directory}/_data"):
             found.append(Finding(DAMAGED, f"volume {name}", "its content is lost", "restore_volume", name))
+        elif whole and staging.leftovers(directory):
+            found.append(Finding(RUBBISH, f"volume {name}", "filling it was cut short", "finish_volume", name))
     return found

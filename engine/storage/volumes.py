@@ -1,8 +1,8 @@
-"""Volumes: directories that outlive containers, and `-v` as Docker reads it.
+"""Volumes: directories that outlive containers.
 
-    volumes/NAME/volume.json   labels and the time of creation
+    volumes/NAME/volume.json   labels, the driver's options, the time of creation
     volumes/NAME/_data/        what a container sees; its owner and mode are the volume's
-    volumes/NAME/staged/       only while copy-up is under way: engine/storage/copyup.py
+    volumes/NAME/staged/       only while copy-up or import is under way: engine/storage/staging.py
 
 A volume appears complete and vanishes at once: it is made under a name that begins with a dot, which no volume has, and
 renamed; removal does the reverse. Each is done under a lock, so that whatever has such a name while the lock is held is
@@ -13,34 +13,17 @@ rubbish of a process that was killed. Only root passes `volumes/`: no user of th
 from __future__ import annotations
 
 import os
-import posixpath
 import time
 
 from engine import events, files
-from engine.errors import Conflict, NotFound, StoreError, UsageError
+from engine.errors import Conflict, MiniError, NotFound, StoreError, UsageError
 from engine.paths import Paths
+from engine.storage import staging, volume_driver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, TypedDict
-
-    class MountPoint(TypedDict):
-        """A `-v` as data. `source` is a host path (bind), a volume's name, or empty for an anonymous volume.
-
-        `propagation` is of binds only. `relabel` is SELinux's "z", "Z" or "". `create_source`: a missing host directory
-        is made, as `-v` does and `--mount` does not.
-        """
-
-        type: str
-        source: str
-        destination: str
-        readonly: bool
-        nocopy: bool
-        propagation: str
-        relabel: str
-        create_source: bool
-
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 _NAME_FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -48,32 +31,31 @@ _NAME_REST = _NAME_FIRST + "_.-"
 _LONGEST_NAME = 255
 _NEW, _REMOVED = ".new-", ".removed-"
 
-_MODES = {
-    "access": ("ro", "rw"),
-    "relabel": ("z", "Z"),
-    "propagation": ("private", "rprivate", "slave", "rslave", "shared", "rshared"),
-    "copy": ("nocopy",),
-    "consistency": ("consistent", "cached", "delegated"),
-}
-
 
 class Volume:
     """One volume. `directory` holds its record and `path`, the directory that containers see."""
 
-    __slots__ = ("created", "directory", "driver", "labels", "name", "path")
+    __slots__ = ("created", "directory", "driver", "labels", "name", "options", "path", "project")
 
     def __init__(self, name: str, directory: str, record: dict[str, Any]) -> None:
         self.name = name
         self.directory = directory
         self.path = f"{directory}/_data"
-        self.driver = "local"
+        self.driver = volume_driver.LOCAL
         self.labels: dict[str, str] = record.get("labels") or {}
+        self.options: dict[str, str] = record.get("options") or {}
+        self.project: int = record.get("project") or 0
         self.created: str = record.get("created") or ""
 
     @property
     def anonymous(self) -> bool:
         """Made without a name: `--rm` and `rm -v` take it away with its container."""
         return ANONYMOUS_LABEL in self.labels
+
+    @property
+    def needs_mount(self) -> bool:
+        """Whether something is mounted at `path` while a container has the volume: engine/containers/volumemounts.py."""
+        return volume_driver.needs_mount(self.options)
 
     def inspect(self) -> dict[str, Any]:
         """As `docker volume inspect` has it."""
@@ -83,7 +65,7 @@ class Volume:
             "Labels": self.labels or None,
             "Mountpoint": self.path,
             "Name": self.name,
-            "Options": None,
+            "Options": self.options or None,
             "Scope": "local",
         }
 
@@ -94,28 +76,32 @@ class Volumes:
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
 
-    def create(self, name: str | None = None, labels: Mapping[str, str] | None = None, driver: str = "local") -> Volume:
+    def create(
+        self,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        driver: str = volume_driver.LOCAL,
+        options: Mapping[str, str] | None = None,
+    ) -> Volume:
         """Makes a volume, or returns the one of that name as it is; without a name an anonymous one. Atomic.
 
-        Raises UsageError in Docker's words for a bad name, Unsupported driver as NotFound.
+        Raises UsageError in Docker's words for a bad name or bad options, NotFound for another driver.
         """
-        if driver != "local":
-            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
-        labels = dict(labels or {})
-        if name:
-            check_name(name)
-            known = self._load(name)
-            if known:
-                return known
-        else:
+        labels, options = dict(labels or {}), dict(options or {})
+        if name and is_name(name) and (known := self._load(name)) and driver in ("", known.driver):
+            return known
+        if not name:
             name = os.urandom(32).hex()
             labels[ANONYMOUS_LABEL] = ""
-        record = {"labels": labels, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        volume_driver.check_driver(driver, name)
+        check_name(name)
+        volume_driver.check(options, name)
+        record = {"labels": labels, "options": options, "created": _utc(time.time())}
         with self._lock():
             if known := self._load(name):
                 return known
             volume = self._make(name, record)
-        events.emit(self.paths, "volume", "create", name, {"driver": driver})
+        events.emit(self.paths, "volume", "create", name, {"driver": volume.driver})
         return volume
 
     def get(self, name: str) -> Volume:
@@ -138,13 +124,21 @@ class Volumes:
         Raises Conflict while there are any, also with `force`, which only forgives that there is no such volume.
         """
         with self._lock():
-            if not (is_name(name) and self._load(name)):
+            volume = self._load(name) if is_name(name) else None
+            if not volume:
                 if force:
                     return
                 raise NotFound(f"get {name}: no such volume")
             if ids := list(users):
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(ids)}]")
-            os.rename(self.paths.volume(name), f"{self.paths.volumes}/{_REMOVED}{os.urandom(8).hex()}")
+            if volume.needs_mount and volume_driver.is_mounted(volume.path):
+                # what is deleted must be the volume's, not what was mounted over it
+                raise Conflict(f"remove {name}: something is mounted at {volume.path}", f"umount {volume.path}")
+            try:
+                with staging.removing(volume.directory):
+                    os.rename(volume.directory, f"{self.paths.volumes}/{_REMOVED}{os.urandom(8).hex()}")
+            except BlockingIOError:
+                raise Conflict(f"remove {name}: volume is in use", "it is being exported, imported or filled") from None
         events.emit(self.paths, "volume", "destroy", name, {"driver": "local"})
         self.sweep()
 
@@ -179,8 +173,8 @@ class Volumes:
             except StoreError:
                 known = None
             if not known:
-                created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(os.stat(directory).st_mtime))
-                files.write_json(f"{directory}/volume.json", {"labels": {}, "created": created}, 0o600)
+                record = {"labels": {}, "options": {}, "created": _utc(os.stat(directory).st_mtime)}
+                files.write_json(f"{directory}/volume.json", record, 0o600)
             files.make_dirs(f"{directory}/_data", 0o755)
 
     def _delete(self, prefix: str) -> None:
@@ -193,6 +187,7 @@ class Volumes:
         temporary = f"{self.paths.volumes}/{_NEW}{os.urandom(8).hex()}"
         try:
             os.mkdir(temporary, 0o700)
+            self._limit(name, temporary, record)
             os.mkdir(f"{temporary}/_data", 0o755)
             os.chmod(f"{temporary}/_data", 0o755)
             # An anonymous volume is of no use after a power failure: no time is spent on making its name durable.
@@ -201,12 +196,29 @@ class Volumes:
             os.rename(temporary, directory)
             if durable:
                 files.sync_dir(self.paths.volumes)
-        except (OSError, StoreError) as e:
+        except (OSError, MiniError) as e:
             files.remove_tree(temporary)
-            if isinstance(e, StoreError):
+            if isinstance(e, MiniError):
                 raise
             raise files.store_error(e, "create the volume", directory) from e
         return Volume(name, directory, record)
+
+    def _limit(self, name: str, directory: str, record: dict[str, Any]) -> None:
+        """The quota of `size`, on a project ID that no other volume has. UsageError where the file system has no quotas."""
+        size = volume_driver.quota(record["options"])
+        if not size:
+            return
+        from engine.storage import quota
+
+        record["project"] = max([quota.FIRST_PROJECT, *(v.project for v in self.list_())]) + 1
+        try:
+            quota.limit(directory, record["project"], size)
+        except OSError as e:
+            raise UsageError(
+                f"create {name}: quota size requested but no quota support",
+                "it takes xfs, or ext4 with the feature project, mounted with prjquota: "
+                f"{os.strerror(e.errno or 0).lower()}",
+            ) from e
 
     def _load(self, name: str) -> Volume | None:
         directory = self.paths.volume(name)
@@ -239,94 +251,5 @@ def is_name(name: str) -> bool:
     return 1 < len(name) <= _LONGEST_NAME and name[0] in _NAME_FIRST and not name.strip(_NAME_REST)
 
 
-# --- -v --------------------------------------------------------------------------------------------------------------
-
-
-def parse_volume_option(value: str, cwd: str) -> MountPoint:
-    """Reads `-v [SOURCE:]DESTINATION[:MODES]`. Pure; raises UsageError in Docker's words.
-
-    A source with a leading `/` or `.` is a path on the host, a relative one below `cwd`; any other is a volume's name.
-    (Docker reads it twice: cli, compose/loader/volume.go, then moby, volume/mounts/linux_parser.go.)
-    """
-    source, destination, modes = _split(value)
-    kind = "bind" if source.startswith((".", "/")) else "volume"
-    chosen = _read_modes(modes)
-    error = f"invalid volume specification: '{value}': invalid mount config for type \"{kind}\": "
-    if not destination.startswith("/"):
-        raise UsageError(f"{error}invalid mount path: '{destination}' mount path must be absolute")
-    destination = _clean(destination)
-    if destination == "/":
-        raise UsageError(f"{error}invalid specification: destination can't be '/'")
-    if kind == "bind" and "copy" in chosen:
-        raise UsageError(f"{error}field VolumeOptions must not be specified")
-    if kind == "volume" and "propagation" in chosen:
-        raise UsageError(f"{error}field BindOptions must not be specified")
-    if kind == "bind":
-        source = _clean(os.path.join(cwd, source))
-    elif source:
-        check_name(source)
-    return {
-        "type": kind,
-        "source": source,
-        "destination": destination,
-        "readonly": chosen.get("access") == "ro",
-        "nocopy": "copy" in chosen,
-        "propagation": chosen.get("propagation", "rprivate") if kind == "bind" else "",
-        "relabel": chosen.get("relabel", ""),
-        "create_source": kind == "bind",
-    }
-
-
-def parse_volume_options(values: Sequence[str], cwd: str) -> list[MountPoint]:
-    """Every `-v` in order. Raises UsageError where two have one destination."""
-    found = [parse_volume_option(v, cwd) for v in values]
-    check_duplicates(m["destination"] for m in found)
-    return found
-
-
-def check_duplicates(destinations: Iterable[str]) -> None:
-    """Raises UsageError, in Docker's words, for the first destination that comes twice."""
-    seen = set()
-    for destination in destinations:
-        if destination in seen:
-            raise UsageError(f"Duplicate mount point: {destination}")
-        seen.add(destination)
-
-
-def _split(value: str) -> tuple[str, str, str]:
-    if not value:
-        raise UsageError("invalid empty volume spec")
-    parts = value.split(":")
-    if not all(parts):
-        raise UsageError(f"invalid spec: {value}: empty section between colons")
-    if len(parts) > 3:
-        raise UsageError(f"invalid spec: {value}: too many colons")
-    if len(parts) == 1:
-        return "", value, ""
-    if len(parts) == 2 and _known_modes(parts[1]):
-        raise UsageError(f"invalid volume specification: '{value}'")
-    return parts[0], parts[1], parts[2] if len(parts) == 3 else ""
-
-
-def _known_modes(modes: str) -> bool:
-    try:
-        _read_modes(modes)
-    except UsageError:
-        return False
-    return True
-
-
-def _read_modes(modes: str) -> dict[str, str]:
-    """Kind of mode → the mode given. Each kind at most once."""
-    chosen: dict[str, str] = {}
-    for mode in modes.split(",") if modes else ():
-        kind = next((k for k, words in _MODES.items() if mode in words), None)
-        if kind is None or kind in chosen:
-            raise UsageError(f"invalid mode: {modes}")
-        chosen[kind] = mode
-    return chosen
-
-
-def _clean(path: str) -> str:
-    """Go's path.Clean: normpath, without POSIX's special meaning of two leading slashes."""
-    return "/" + posixpath.normpath(path).lstrip("/")
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -22,7 +22,7 @@ from engine.runtime.cgroups import manager as cgroups
 from engine.runtime.network import attach as link
 from engine.runtime.network import ipam
 from engine.runtime.network.netlink import Netlink, link_master
-from engine.storage import drivers, volumecheck
+from engine.storage import drivers, staging, volumecheck
 from engine.storage.findings import DAMAGED, RUBBISH, Finding
 from engine.storage.fsck import Attempt, StoreCheck, short
 from engine.storage.repair import StoreRepair
@@ -173,16 +173,22 @@ class ObjectCheck:
             self._found(
                 RUBBISH, what, "it ended together with its monitor, and its state does not say so", "refresh", record.id
             )
-        image = config["Image"]
-        self._images.add(image)
-        if image not in self.store.records and image not in {r["id"] for r in self.store.removing}:
-            self._found(DAMAGED, what, f"its image {config['Config']['Image']} is not there", "")
-            self.pull[image] = config["Config"]["Image"]
+        self._check_images(what, config)
         if not all(os.path.isdir(f"{record.directory}/{name}") for name in ("upper", "work")):
             self._found(DAMAGED, what, "the directory of what it wrote is missing", "make_root", record.id)
         for mount in config["Mounts"]:
             if mount["Type"] == "volume" and mount["Name"] not in self._volumes:
                 self._found(DAMAGED, what, f"its volume {mount['Name']} is missing", "make_volume", mount["Name"])
+
+    def _check_images(self, what: str, config: dict[str, Any]) -> None:
+        """Its own, and those that are mounted in it."""
+        names = [config["Config"]["Image"], *(m["Source"] for m in config["Mounts"] if m["Type"] == "image")]
+        removing = {r["id"] for r in self.store.removing}
+        for image, name in zip(imageuse.images_of(config), names, strict=True):
+            self._images.add(image)
+            if image not in self.store.records and image not in removing:
+                self._found(DAMAGED, what, f"its image {name} is not there", "")
+                self.pull[image] = name
 
     def _check_removals(self) -> None:
         """An image being removed waits for the containers that use it, and for nothing else."""
@@ -196,8 +202,11 @@ class ObjectCheck:
         """Of IDs that this data root knows: another one may have containers under the same cgroup, at the same bridge."""
         owners = {owner for leases in lease_directories(self.paths) for owner in ipam.leases(leases).values()}
         running = set(files.names_in(f"{self.paths.run}/containers"))
+        volumes = self.paths.volumes_run
+        mounted = {user for name in files.names_in(volumes) for user in files.names_in(f"{volumes}/{name}")}
         with Netlink() as route:
-            for container_id in sorted({*files.names_in(self.paths.containers), *owners, *running} - self._alive):
+            known = {*files.names_in(self.paths.containers), *owners, *running, *mounted}
+            for container_id in sorted(known - self._alive):
                 left = [
                     noun
                     for noun, there in (
@@ -205,6 +214,7 @@ class ObjectCheck:
                         ("network interface", link_master(route, link.veth_name(container_id)) is not None),
                         ("address", container_id in owners),
                         ("socket", container_id in running),
+                        ("mounted volume", container_id in mounted),
                     )
                     if there
                 ]
@@ -269,7 +279,8 @@ class Repair(StoreRepair):
 
     ORDER = (
         "quarantine_container", "reset_state", "refresh", "remove_name", "remove_container", "release", "remove_cgroup",
-        "sweep_volumes", "restore_volume", "make_volume", *StoreRepair.ORDER, "finish_removals", "make_root", "unmount",
+        "sweep_volumes", "restore_volume", "finish_volume", "make_volume", *StoreRepair.ORDER, "finish_removals",
+        "make_root", "unmount",
     )  # fmt: skip
 
     def __init__(self, ctx: Context, check: StoreCheck) -> None:
@@ -337,6 +348,7 @@ class Repair(StoreRepair):
         for leases in lease_directories(self.paths):
             ipam.release(leases, container_id)
         sharing.unmount_shm(self.ctx, container_id)
+        lifecycle.release_volumes(self.ctx, container_id)
         files.remove_tree(self.paths.container_run(container_id))
 
     def remove_cgroup(self, container_id: str) -> str:
@@ -358,6 +370,10 @@ class Repair(StoreRepair):
     def restore_volume(self, name: str) -> str:
         Volumes(self.paths).restore(name)
         return "made again"
+
+    def finish_volume(self, name: str) -> str:
+        staging.finish(self.paths.volume(name))
+        return "finished"
 
     def sweep_volumes(self) -> str:
         Volumes(self.paths).sweep()

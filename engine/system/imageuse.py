@@ -11,14 +11,22 @@ from engine.storage.images import ImageStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from engine.context import Context
     from engine.images.reference import Reference
 
 
+def images_of(config: Mapping[str, Any]) -> list[str]:
+    """IDs of the images that a container needs: its own, and those that are mounted in it."""
+    return [config["Image"], *(m["Image"] for m in config["Mounts"] if m["Type"] == "image")]
+
+
 def users(ctx: Context, image_id: str) -> list[tuple[str, bool]]:
-    """(container ID, whether it runs) for every container of the image."""
+    """(container ID, whether it runs) for every container that needs the image."""
     return [
-        (r.id, bool(refresh(ctx, r)["Running"])) for r in records.list_all(ctx.paths) if r.config["Image"] == image_id
+        (r.id, bool(refresh(ctx, r)["Running"])) for r in records.list_all(ctx.paths) if image_id in images_of(r.config)
     ]
 
 

@@ -152,7 +152,7 @@ class ImageChoice:
         return self.filters.is_limit or self.unused_since is not None or self.keep_bytes is not None
 
     def candidates(self, ctx: Context) -> Iterator[Image]:
-        used = {r.config["Image"] for r in records.list_all(ctx.paths)}
+        used = {image for r in records.list_all(ctx.paths) for image in imageuse.images_of(r.config)}
         for image in sorted(ImageStore(ctx.paths).list_(), key=lambda i: i.last_used):
             if image.id in used or (image.tags and not self.all):
                 continue

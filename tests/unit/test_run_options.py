@@ -24,8 +24,47 @@ from engine.storage import mount_option
         ),
         ('"dst=/a,b"', {"Type": "volume", "Target": "/a,b"}),
         (
-            "src=v,dst=/x,volume-nocopy,volume-label=a=b,volume-driver=local",
-            {"Type": "volume", "Source": "v", "Target": "/x", "VolumeOptions": {"NoCopy": True, "Labels": {"a": "b"}}},
+            "src=v,dst=/x,volume-nocopy,volume-label=a=b,volume-label==c,volume-subpath=a/b",
+            {
+                "Type": "volume",
+                "Source": "v",
+                "Target": "/x",
+                "VolumeOptions": {"NoCopy": True, "Labels": {"a": "b"}, "Subpath": "a/b"},
+            },
+        ),
+        (
+            "src=v,dst=/x,volume-driver=local,volume-opt=type=tmpfs,volume-opt=o=size=1m",
+            {
+                "Type": "volume",
+                "Source": "v",
+                "Target": "/x",
+                "VolumeOptions": {"DriverConfig": {"Name": "local", "Options": {"type": "tmpfs", "o": "size=1m"}}},
+            },
+        ),
+        (
+            "type=image,src=alpine,dst=/x,image-subpath=etc",
+            {"Type": "image", "Source": "alpine", "Target": "/x", "ImageOptions": {"Subpath": "etc"}},
+        ),
+        (
+            "type=bind,src=/a,dst=/x,idmap=match-user",
+            {
+                "Type": "bind",
+                "Source": "/a",
+                "Target": "/x",
+                "BindOptions": {"IDMapping": {"Source": "match-user"}},
+            },
+        ),
+        (
+            "type=bind,src=/a,dst=/x,idmap=uids=0-1000-1#1-2000-10;gids=5-6-7,bind-recursive=disabled",
+            {
+                "Type": "bind",
+                "Source": "/a",
+                "Target": "/x",
+                "BindOptions": {
+                    "IDMapping": {"UIDs": [[0, 1000, 1], [1, 2000, 10]], "GIDs": [[5, 6, 7]]},
+                    "NonRecursive": True,
+                },
+            },
         ),
     ],
 )
@@ -33,9 +72,60 @@ def test_mounts(value: str, expected: dict[str, Any]) -> None:
     assert mount_option.parse(value, "/cwd") == expected
 
 
-def test_a_volume_needs_no_driver_but_has_no_options() -> None:
-    with pytest.raises(Unsupported, match="volume-subpath"):
-        mount_option.parse("src=v,dst=/x,volume-subpath=y", "/")
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "EOF"),
+        ("type=,dst=/x", "type is required"),
+        ("type=bind,src=/a", "target is required"),
+        ("type=bind,dst=/x,foo", "invalid field 'foo' must be a key=value pair"),
+        ("type=bind,dst=/x,foo=bar", "unexpected key 'foo' in 'foo=bar'"),
+        ("type=image,dst=/x,tmpfs-size=1m", "cannot mix 'tmpfs-*' options with mount type 'image'"),
+        ("type=volume,dst=/x,image-subpath=a", "cannot mix 'image-*' options with mount type 'volume'"),
+        ("dst=/x,idmap=match-user", "cannot mix 'bind-*' options with mount type 'volume'"),
+        ("type=bind,dst=/x,bind-recursive=writable", "option 'bind-recursive=writable' requires 'readonly'"),
+        ("type=bind,dst=/x,ro,bind-recursive=readonly", "requires 'bind-propagation=rprivate' to be specified"),
+        *[
+            (f"type=bind,dst=/x,idmap={text}", f"invalid value for idmap: {text}")
+            for text in (
+                "",
+                "yes",
+                "uids=0-1-1",
+                "uids=0-1;gids=0-1-1",
+                "uids=0-1-0;gids=0-1-1",
+                "uids=0-1-1;uids=0-1-1",
+            )
+        ],
+    ],
+)
+def test_mounts_that_are_refused(value: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        mount_option.parse(value, "/cwd")
+    assert caught.value.message.startswith(f'invalid argument "{value}" for "--mount" flag: ')
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("dst=/x,ro", "must not set ReadOnly mode when using anonymous volumes"),
+        ("dst=/x,volume-subpath=a", "must not set Subpath when using anonymous volumes"),
+        *[
+            (f"src=v,dst=/x,volume-subpath={path}", "subpath must be a relative path within the volume")
+            for path in ("/a", "..", "../a", "a/../../b", "a/../..")
+        ],
+        ("type=image,dst=/x", "field Source must not be empty"),
+        ("type=image,src=i,dst=/x,image-subpath=../a", "subpath must be a relative path within the volume"),
+        ("type=bind,src=a,dst=/x", "invalid mount path: 'a' mount path must be absolute"),
+        ("type=tmpfs,src=a,dst=/x", "field Source must not be specified"),
+        ("type=foo,dst=/x", "mount type unknown"),
+    ],
+)
+def test_mounts_that_the_daemon_refuses(value: str, message: str) -> None:
+    mount = mount_option.parse(value, "/cwd")
+    with pytest.raises(UsageError) as caught:
+        mount_option.check(mount)
+    assert caught.value.message == f'invalid mount config for type "{mount["Type"]}": {message}'
 
 
 @pytest.mark.parametrize(

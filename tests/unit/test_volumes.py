@@ -13,7 +13,8 @@ import pytest
 
 from engine.errors import Conflict, NotFound, UsageError
 from engine.paths import Paths
-from engine.storage.volumes import Volumes, check_duplicates, parse_volume_option, parse_volume_options
+from engine.storage.volume_option import check_duplicates, parse_volume_option, parse_volume_options
+from engine.storage.volumes import Volumes
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`mini volume create`, `ls` and `rm`."""
+"""`mini volume create`, `ls`, `rm`, `export` and `import`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ HEADERS = {
     "Links": "LINKS",
     "Size": "SIZE",
     "Status": "STATUS",
+    "Group": "GROUP",
+    "Availability": "AVAILABILITY",
 }
-# What Docker has a field for and counts only in `system df`.
-_NOT_COUNTED = {"Links": "N/A", "Size": "N/A", "Status": "N/A"}
+# What Docker has a field for and counts only in `system df`, or for volumes of a cluster.
+_NOT_COUNTED = dict.fromkeys(("Links", "Size", "Status", "Group", "Availability"), "N/A")
 
 
-def create(context: Context, name: str | None, driver: str, label: list[str]) -> None:
-    print(Volumes(context.paths).create(name, values.mapping(label), driver).name)
+def create(context: Context, name: str | None, driver: str, label: list[str], opt: list[str]) -> None:
+    print(Volumes(context.paths).create(name, values.mapping(label), driver, values.mapping(opt)).name)
 
 
-def list_(context: Context, format: str | None, quiet: bool) -> None:
-    rows = [row(volume) for volume in Volumes(context.paths).list_()]
+def list_(context: Context, filter: list[str], format: str | None, quiet: bool) -> None:
+    from engine.containers import volumes
+
+    rows = [row(volume) for volume in volumes.list_(context, filter)]
     templates.show(rows, ("Driver", "Name"), HEADERS, format, "Name" if quiet else None)
 
 
@@ -46,3 +50,19 @@ def remove(context: Context, volume: list[str], force: bool) -> int:
     from engine.containers.lifecycle import remove_volume
 
     return each(volume, lambda name: remove_volume(context, name, force), echo=True)
+
+
+def export(context: Context, volume: str, output: str | None) -> None:
+    from engine.cli.output import Output
+    from engine.containers import volumes
+
+    with Output(output) as fd:
+        volumes.export(context, volume, fd)
+
+
+def import_(context: Context, volume: str, source: str) -> None:
+    import sys
+
+    from engine.containers import volumes
+
+    volumes.import_(context, volume, sys.stdin.fileno() if source == "-" else source)

@@ -18,8 +18,34 @@ def volume_create(
         str, option("-d", "--driver", help='Specify volume driver name (default "local", the only one)')
     ] = "local",
     label: Annotated[Strings, option("--label", kind="list", help="Set metadata for a volume")] = None,
+    opt: Annotated[
+        Strings, option("-o", "--opt", kind="map", help="Set driver specific options: type, device, o, size")
+    ] = None,
 ) -> None:
-    """Create a volume"""
+    """Create a volume
+
+    type, device and o are what mount(8) takes: --opt type=tmpfs --opt device=tmpfs --opt o=size=100m, or --opt type=none
+    --opt device=/srv --opt o=bind. size limits a volume where the file system has project quotas.
+    """
+
+
+@commands.command("volume export", "VOLUME", target="volume:export")
+def volume_export(
+    volume: Annotated[str, typer.Argument()],
+    output: Annotated[String, option("-o", "--output", help="Write to a file, instead of STDOUT")] = None,
+) -> None:
+    """Write what is in a volume as a tar archive"""
+
+
+@commands.command("volume import", "VOLUME FILE|-", target="volume:import_")
+def volume_import(
+    volume: Annotated[str, typer.Argument()],
+    source: Annotated[str, typer.Argument()],
+) -> None:
+    """Put a tar archive into a volume that exists
+
+    The archive may be compressed (gzip, zstd); - reads it from STDIN. What has the same name is replaced, the rest stays.
+    """
 
 
 @commands.command("volume inspect", "VOLUME [VOLUME...]", target="inspect:volumes")
@@ -32,6 +58,9 @@ def volume_inspect(
 
 @commands.command("volume ls", aliases=("volume list",), target="volume:list_")
 def volume_ls(
+    filter: Annotated[
+        Strings, option("-f", "--filter", kind="filter", help='Provide filter values (e.g. "dangling=true")')
+    ] = None,
     format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only display volume names")] = False,
 ) -> None:
