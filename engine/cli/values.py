@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_SUFFIXES = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_UNITS = "kmgtp"
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
@@ -48,19 +48,28 @@ def integer(text: str) -> int:
 
 
 def size(text: str) -> int:
-    """Bytes of "512m", "1.5g", "64MiB", "1024": powers of 1024, as go-units' RAMInBytes."""
-    number = text.rstrip("bBiIkKmMgGtTpP ")
-    suffix = text[len(number) :].strip().lower()
-    if suffix not in ("b", "") and suffix.endswith("b"):
-        suffix = suffix[:-1]
-    if len(suffix) == 2 and suffix.endswith("i"):
-        suffix = suffix[0]
-    if suffix not in _SUFFIXES or not number or number.strip("0123456789."):
+    """Bytes of "512m", "1.5g", "64MiB", "1 KB", "1024": powers of 1024, as go-units' RAMInBytes."""
+    end = max(text.rfind(c) for c in "0123456789. ") + 1
+    number, suffix = text[:end].removesuffix(" "), text[end:].lower()
+    if not end:
         raise _Invalid(f"invalid size: '{text}'")
-    try:
-        return int(float(number) * 1024 ** _SUFFIXES[suffix])
-    except ValueError:
-        raise _Invalid(f"invalid size: '{text}'") from None
+    if number.lstrip("+-").strip("0123456789.") or number.count(".") > 1 or not number.strip("+-."):
+        raise _Invalid(f'strconv.ParseFloat: parsing "{number}": invalid syntax')
+    if number.startswith("-"):
+        raise _Invalid(f"invalid size: '{text}'")
+    unit, rest = suffix[:1], suffix[1:]
+    if suffix not in ("", "b") and (unit not in _UNITS or rest not in ("", "b", "ib")):
+        raise _Invalid(f"invalid suffix: '{suffix}'")
+    return int(float(number) * 1024 ** (_UNITS.find(unit) + 1 if unit else 0))
+
+
+def weight(text: str) -> int:
+    """Of 16 bits, without a sign."""
+    if not (text.isascii() and text.isdigit()):
+        raise _Invalid(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    if int(text) >= 1 << 16:
+        raise _Invalid(f'strconv.ParseUint: parsing "{text}": value out of range')
+    return int(text)
 
 
 def swap(text: str) -> int:
@@ -104,13 +113,38 @@ def stream(text: str) -> str:
 
 
 def ulimit(text: str) -> str:
-    """`name=soft[:hard]`, checked; the numbers are the runtime's business."""
-    name, separator, limits = text.partition("=")
-    soft, _, hard = limits.partition(":")
-    if not separator or not name or not _is_integer(soft) or (hard and not _is_integer(hard)):
-        raise _Invalid(f"invalid ulimit argument: {text}")
-    if hard and int(hard) != -1 and (int(soft) > int(hard) or int(soft) == -1):
-        raise _Invalid("ulimit soft limit must be less than or equal to hard limit: " + f"{soft} > {hard}")
+    from engine.containers.config import ulimit as read
+
+    try:
+        read(text)
+    except UsageError as e:
+        raise _Invalid(e.message) from None
+    return text
+
+
+def variable(text: str) -> str:
+    """`NAME=value`, or `NAME` for the one of the caller's environment."""
+    if not text.partition("=")[0]:
+        raise _Invalid(f"invalid environment variable: {text}")
+    return text
+
+
+def label(text: str) -> str:
+    key = text.partition("=")[0].lstrip(" \t")
+    if not key:
+        raise _Invalid(f"invalid label '{text}': empty name")
+    if " " in key or "\t" in key:
+        raise _Invalid(f"label '{key}' contains whitespaces")
+    return text
+
+
+def sysctl(text: str) -> str:
+    """`key=value` of a key that belongs to a namespace."""
+    from engine.runtime.namespaces import sysctl_owner
+
+    key, equals, _ = text.partition("=")
+    if not equals or not sysctl_owner(key):
+        raise _Invalid(f"sysctl '{text}' is not allowed")
     return text
 
 
@@ -196,16 +230,14 @@ def nanoseconds(text: str) -> int:
     try:
         return round(duration(text) * 1e9)
     except UsageError:
-        raise _Invalid(f'time: invalid duration "{text}"') from None
+        digits = text.lstrip("+-")
+        what = "missing unit in" if digits.isascii() and digits.isdigit() else "invalid"
+        raise _Invalid(f'time: {what} duration "{text}"') from None
 
 
 def mapping(pairs: list[str]) -> dict[str, str]:
     """Labels: `key=value`, or `key` for an empty value."""
     return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
-
-
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
 
 
 def _is_ip(text: str) -> bool:
@@ -230,7 +262,12 @@ _BY_KIND: dict[str, Callable[[str], Any]] = {
     "duration": nanoseconds,
 }
 _BY_OPTION: dict[tuple[str, str], Callable[[str], Any]] = {
+    ("blkio_weight", "int"): weight,
     ("memory_swap", "bytes"): swap,
+    ("env", "list"): variable,
+    ("label", "list"): label,
+    ("labels", "list"): label,
+    ("sysctls", "map"): sysctl,
     ("extra_hosts", "list"): host_mapping,
     ("dns", "list"): ip_address,
     ("attach", "list"): stream,

@@ -30,7 +30,7 @@ def capabilities(host: dict[str, Any]) -> list[str]:
     """The bounding set: Docker's default with --cap-add and --cap-drop applied, all of them for --privileged."""
     if host["Privileged"]:
         return list(defaults.ALL_CAPABILITIES)
-    add, drop = (_cap_names(host[key] or ()) for key in ("CapAdd", "CapDrop"))
+    add, drop = (_cap_names(key, host[key] or ()) for key in ("CapAdd", "CapDrop"))
     if "ALL" in add:
         chosen = set(defaults.ALL_CAPABILITIES)
     elif "ALL" in drop:
@@ -43,14 +43,14 @@ def capabilities(host: dict[str, Any]) -> list[str]:
     return [name for name in defaults.ALL_CAPABILITIES if name in chosen]
 
 
-def _cap_names(values: Sequence[str]) -> list[str]:
+def _cap_names(key: str, values: Sequence[str]) -> list[str]:
     names = []
     for value in values:
         name = value.upper()
         if name != "ALL":
             name = name if name.startswith("CAP_") else f"CAP_{name}"
             if name not in defaults.ALL_CAPABILITIES:
-                raise UsageError(f'invalid capability: "{value}"', "capabilities(7) lists them")
+                raise UsageError(f'invalid {key}: unknown capability: "{name}"', "capabilities(7) lists them")
         names.append(name)
     return names
 
@@ -274,6 +274,15 @@ def build(
     }
 
 
+_SECURITY_OPTIONS = (
+    ("no-new-privileges", ""),
+    ("no-new-privileges", "true"),
+    ("no-new-privileges", "false"),
+    ("apparmor", "unconfined"),
+    ("label", "disable"),
+)
+
+
 def seccomp_choice(host: dict[str, Any]) -> str | None:
     """Which filter: "default", a profile's path, or None for unconfined (--privileged, --security-opt seccomp=unconfined)."""
     choice: str | None = None if host["Privileged"] else "default"
@@ -281,11 +290,9 @@ def seccomp_choice(host: dict[str, Any]) -> str | None:
         key, _, value = option.replace(":", "=", 1).partition("=")
         if key == "seccomp":
             choice = None if value == "unconfined" else value
-        elif key == "no-new-privileges" or (key in ("apparmor", "label") and value in ("unconfined", "disable")):
-            continue
-        else:
+        elif (key, value) not in _SECURITY_OPTIONS:
             raise UsageError(
-                f"invalid --security-opt: {option}",
+                f'Invalid --security-opt: "{option}"',
                 "known: seccomp=FILE|unconfined, no-new-privileges, apparmor=unconfined, label=disable",
             )
     return choice

@@ -39,15 +39,19 @@ def read_env_file(path: str, environ: Mapping[str, str]) -> list[str]:
             text = file.read()
     except (OSError, UnicodeDecodeError) as e:
         reason = os.strerror(e.errno or 0).lower() if isinstance(e, OSError) else "it is not UTF-8"
-        raise UsageError(f"open {path}: {reason}") from e
+        if isinstance(e, FileNotFoundError):
+            raise UsageError(f"open {path}: {reason}") from e
+        raise UsageError(f"invalid env file ({path}): read {path}: {reason}") from e
     found = []
     for line in text.split("\n"):
         line = line.lstrip().removesuffix("\r")
         if not line or line.startswith("#"):
             continue
         key, equals, _ = line.partition("=")
-        if not key or " " in key or "\t" in key:
-            raise UsageError(f"poorly formatted environment: variable '{key}' contains whitespaces or is empty")
+        if not key:
+            raise UsageError(f"invalid env file ({path}): no variable name on line '{line}'")
+        if " " in key or "\t" in key:
+            raise UsageError(f"invalid env file ({path}): variable '{key}' contains whitespaces")
         if equals:
             found.append(line)
         elif key in environ:
@@ -223,6 +227,8 @@ def tmpfs(values: Sequence[str]) -> dict[str, str]:
         destination, _, rest = value.partition(":")
         if not destination.startswith("/"):
             raise UsageError(f"invalid mount path: '{destination}' mount path must be absolute")
+        if os.path.normpath(destination) in ("/", "//"):
+            raise UsageError("invalid specification: destination can't be '/'")
         _check_tmpfs(rest)
         found[os.path.normpath(destination)] = rest
     return found
@@ -250,17 +256,24 @@ ULIMITS = ("core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtp
 def ulimit(value: str) -> dict[str, Any]:
     """`--ulimit name=soft[:hard]`, -1 for unlimited."""
     name, equals, numbers = value.partition("=")
-    soft, colon, hard = numbers.partition(":")
-    try:
-        if not equals or name not in ULIMITS:
-            raise ValueError
-        low = int(soft)
-        high = int(hard) if colon else low
-    except ValueError:
-        reason = (
-            f"invalid ulimit type: {name}" if equals and name not in ULIMITS else f"invalid ulimit argument: {value}"
-        )
-        raise UsageError(reason, f"the form is NAME=SOFT[:HARD], NAME one of {' '.join(ULIMITS)}") from None
-    if high != -1 and (low == -1 or low > high):
+    if not equals:
+        raise UsageError(f"invalid ulimit argument: {value}")
+    if name not in ULIMITS:
+        raise UsageError(f"invalid ulimit type: {name}", f"it is one of {' '.join(ULIMITS)}")
+    limits = numbers.split(":")
+    if len(limits) > 2:
+        what = f"too many limit value arguments - {numbers}"
+        raise UsageError(f"{what}, can only have up to two, `soft[:hard]`")
+    low, high = (_limit(text) for text in (limits[0], limits[-1]))
+    if high != -1 and low == -1:
+        what = f"soft: -1 (unlimited), hard: {high}"
+        raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {what}")
+    if high != -1 and low > high:
         raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {low} > {high}")
     return {"Name": name, "Soft": low, "Hard": high}
+
+
+def _limit(text: str) -> int:
+    if not text.removeprefix("-").isdecimal():
+        raise UsageError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    return int(text)

@@ -31,6 +31,7 @@ RETRIES = 3
 KEPT_PROBES, KEPT_OUTPUT = 5, 4096
 ACTIONS = ("none", "kill", "restart", "stop")
 _FIELDS = ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")
+_SHORTEST = 1_000_000
 
 
 def config(options: CreateOptions, image: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -46,8 +47,11 @@ def config(options: CreateOptions, image: Mapping[str, Any]) -> dict[str, Any] |
         if options.health_cmd is not None or any(given.values()):
             raise UsageError("--no-healthcheck conflicts with --health-* options")
         return {"Test": ["NONE"]}
-    if any(value < 0 for value in given.values() if value is not None):
-        raise UsageError("--health-interval, --health-timeout, --health-retries and the like cannot be negative")
+    for name, value in given.items():
+        if value is not None and value < 0:
+            raise UsageError(f"{_option(name)} cannot be negative")
+        if value and value < _SHORTEST and name != "Retries":
+            raise UsageError(f"{name} in Healthcheck cannot be less than 1ms")
     if options.health_on_failure not in ACTIONS:
         raise UsageError(
             f"invalid --health-on-failure: {options.health_on_failure}", f"it is one of {', '.join(ACTIONS)}"
@@ -57,6 +61,11 @@ def config(options: CreateOptions, image: Mapping[str, Any]) -> dict[str, Any] |
     if options.health_cmd is not None:
         check["Test"] = ["CMD-SHELL", options.health_cmd] if options.health_cmd else []
     return check or None
+
+
+def _option(field: str) -> str:
+    """`--health-start-period` of StartPeriod."""
+    return "--health" + "".join(f"-{c.lower()}" if c.isupper() else c for c in field)
 
 
 def command(check: Mapping[str, Any] | None) -> list[str]:

@@ -20,7 +20,7 @@ def parse(value: str) -> dict[str, str]:
     """`HOST[:CONTAINER][:rwm]` as HostConfig.Devices has it. UsageError in Docker's words."""
     parts = value.split(":")
     if len(parts) > 3 or not parts[0]:
-        raise UsageError(f"bad format for path: {value}" if parts[0] else f"invalid device specification: {value}")
+        raise UsageError(f"bad format for path: {value}")
     access, inside = _ACCESS, parts[0]
     if len(parts) == 3:
         inside, access = parts[1], parts[2]

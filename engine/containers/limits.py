@@ -26,7 +26,7 @@ def check(options: CreateOptions) -> None:
     if options.oom_score_adj is not None and not -1000 <= options.oom_score_adj <= 1000:
         raise UsageError(f"Invalid value {options.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if options.remove and options.restart not in ("no", ""):
-        raise UsageError("Conflicting options: --restart and --rm")
+        raise UsageError("conflicting options: cannot specify both --restart and --rm")
     if options.workdir and not options.workdir.startswith("/"):
         raise UsageError(f"the working directory '{options.workdir}' is invalid, it needs to be an absolute path")
     sharing.check(options)

@@ -37,9 +37,9 @@ def limits(config: dict[str, Any]) -> tuple[int, int]:
     given: dict[str, str] = config["Config"]
     prefix = "failed to initialize logging driver"
     size, count = logs.MAX_SIZE, logs.MAX_FILES
-    if text := given.get("max-size"):
+    if (text := given.get("max-size")) is not None:
         size = _size(text, prefix)
-    if text := given.get("max-file"):
+    if (text := given.get("max-file")) is not None:
         try:
             count = int(text)
         except ValueError:

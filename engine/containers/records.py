@@ -248,6 +248,8 @@ def list_all(paths: Paths) -> list[Record]:
 
 def find(paths: Paths, name: str) -> Record:
     """By full ID, by name, or by a unique prefix of the ID, in Docker's order. NotFound, or Conflict if ambiguous."""
+    if not name:
+        raise NotFound("invalid container name or ID: value is empty")
     plain = name.removeprefix("/")
     if "/" not in plain and plain not in ("", ".", ".."):
         if len(plain) == 64 and os.path.exists(f"{paths.container(plain)}/config.json"):

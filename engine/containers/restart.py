@@ -24,12 +24,16 @@ POLICIES = ("no", "on-failure", "always", "unless-stopped")
 def parse(text: str) -> dict[str, Any]:
     """`--restart` as Docker's RestartPolicy object. UsageError in Docker's words."""
     name, colon, count = text.partition(":")
+    if colon and not name:
+        raise UsageError("invalid restart policy format: no policy provided before colon")
+    if count and not count.removeprefix("-").isdecimal():
+        raise UsageError("invalid restart policy format: maximum retry count must be an integer")
     if name not in POLICIES:
         raise UsageError(f"invalid restart policy '{name}'", f"the policies are {', '.join(POLICIES)}")
-    if colon and name != "on-failure":
+    if count and name != "on-failure":
         raise UsageError(f"maximum retry count cannot be used with restart policy '{name}'")
-    if colon and not (count.isascii() and count.isdigit()):
-        raise UsageError("maximum retry count must be an integer")
+    if count.startswith("-"):
+        raise UsageError("maximum retry count cannot be negative")
     return {"Name": name, "MaximumRetryCount": int(count or 0)}
 
 

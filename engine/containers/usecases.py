@@ -49,6 +49,8 @@ def create(ctx: Context, options: CreateOptions) -> str:
         inspect = _inspect_object(ctx, options, container_id, image, driver.name)
         bundle.seccomp_choice(inspect["HostConfig"])
         bundle.capabilities(inspect["HostConfig"])
+        if options.stop_signal:
+            bundle.signal_number(options.stop_signal)
         if name := options.name:
             inspect["Name"] = f"/{config.check_name(name)}"
         record = records.Record(ctx.paths, container_id, inspect)
@@ -115,7 +117,9 @@ def _write_cidfile(path: str | None, container_id: str) -> None:
             f"container ID file found, make sure the other container isn't running or delete {path}"
         ) from None
     except OSError as e:
-        raise UsageError(f"failed to create the container ID file: open {path}: {os.strerror(e.errno or 0)}") from e
+        raise UsageError(
+            f"failed to create the container ID file: open {path}: {os.strerror(e.errno or 0).lower()}"
+        ) from e
     os.write(fd, container_id.encode())
     os.close(fd)
 

@@ -45,6 +45,11 @@ MAX_CONFIG = 8 << 20
 MAX_DEPTH = 4  # of indexes within indexes
 _REFERENCE_TYPE = "vnd.docker.reference.type"
 
+# What containerd takes for an architecture (platforms/database.go).
+_ARCHITECTURES = frozenset(
+    "386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le "
+    "ppc riscv riscv64 s390 s390x sparc sparc64 wasm".split()
+)
 # containerd's platform database: other names of an architecture, and the variant that is meant by none.
 _ARCHITECTURE_ALIASES = {
     "x86_64": ("amd64", ""),
@@ -79,7 +84,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """`linux/arm/v7`, `linux/arm64`, or one word: an architecture, or `linux`. Raises UsageError."""
+        """`linux/arm/v7`, `linux/arm64`, or one word: an architecture, or `linux`. Raises UsageError in Docker's words."""
         parts = text.split("/")
         if not 1 <= len(parts) <= 3 or not all(p and p.replace("_", "").replace("-", "").isalnum() for p in parts):
             raise UsageError(f'"{text}" is an invalid platform: want OS[/ARCHITECTURE[/VARIANT]], such as linux/arm64')
@@ -87,7 +92,11 @@ class Platform:
             return cls.normalised(*parts)
         if parts[0].lower() in ("linux", "windows", "darwin", "freebsd"):
             return cls.normalised(parts[0], *host.architecture())
-        return cls.normalised("linux", parts[0])
+        found = cls.normalised("linux", parts[0])
+        if found.architecture not in _ARCHITECTURES:
+            reason = f'"{text}": unknown operating system or architecture: invalid argument'
+            raise UsageError(f"error parsing specified platform: {reason}", "for instance linux/arm64")
+        return found
 
     @classmethod
     def of_host(cls) -> Platform:

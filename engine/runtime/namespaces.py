@@ -207,17 +207,23 @@ def set_sysctl(key: str, value: str, namespaces: Namespaces, proc_sys: int) -> N
         os.close(fd)
 
 
-def _sysctl_path(key: str, namespaces: Namespaces) -> str:
+def sysctl_owner(key: str) -> str:
+    """The type of the namespace that has the key, "" where all of the host shares it."""
     parts = key.split("/") if "/" in key else key.split(".")
     dotted = ".".join(parts)
-    owner = ""
+    if ".." in parts or "" in parts:
+        return ""
     if parts[0] == "net":
-        owner = "network"
-    elif dotted in _IPC_KEYS or dotted.startswith("fs.mqueue."):
-        owner = "ipc"
-    elif dotted == "kernel.domainname":
-        owner = "uts"
-    if ".." in parts or "" in parts or not owner:
+        return "network"
+    if dotted in _IPC_KEYS or dotted.startswith("fs.mqueue."):
+        return "ipc"
+    return "uts" if dotted == "kernel.domainname" else ""
+
+
+def _sysctl_path(key: str, namespaces: Namespaces) -> str:
+    parts = key.split("/") if "/" in key else key.split(".")
+    owner = sysctl_owner(key)
+    if not owner:
         raise RuntimeFault("sysctl", f'sysctl "{key}" is not in a separate kernel namespace')
     if owner not in namespaces.new and owner not in namespaces.join:
         raise RuntimeFault("sysctl", f'sysctl "{key}" needs a {owner} namespace of the container\'s own')

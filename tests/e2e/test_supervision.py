@@ -64,7 +64,7 @@ def test_stop_while_it_waits_for_its_restart(mini: Mini, host_image: Image) -> N
 def test_restart_and_rm_exclude_each_other(mini: Mini, host_image: Image) -> None:
     done = mini.run("run", "--rm", "--restart", "always", host_image.name, "true", check=False)
     assert (done.code, done.stdout) == (125, "")
-    assert "Conflicting options: --restart and --rm" in done.stderr
+    assert "conflicting options: cannot specify both --restart and --rm" in done.stderr
 
 
 def test_health_and_wait(mini: Mini, host_image: Image) -> None:

@@ -58,7 +58,7 @@ def test_capabilities_added_and_dropped(options: dict[str, Any], has: set[str], 
 
 
 def test_unknown_capability_is_refused() -> None:
-    with pytest.raises(UsageError, match='invalid capability: "NOSUCH"'):
+    with pytest.raises(UsageError, match='invalid CapAdd: unknown capability: "CAP_NOSUCH"'):
         spec(cap_add=["NOSUCH"])
 
 

@@ -22,7 +22,13 @@ def values(line: str) -> dict[str, object]:
         ("run --sig-proxy alpine", "sig_proxy", True),
         ("run -e=A=b alpine", "env", ["A=b"]),
         ("run -eA=b -e C alpine", "env", ["A=b", "C"]),
-        ("run --env= alpine", "env", [""]),
+        ("run --name= alpine", "name", ""),
+        ("run -m 64k alpine", "memory", 64 << 10),
+        ("run -m 64KB alpine", "memory", 64 << 10),
+        ("run -m 5b alpine", "memory", 5),
+        ("run --blkio-weight 0 alpine", "blkio_weight", 0),
+        ("run --sysctl net.core.somaxconn=1 alpine", "sysctls", ["net.core.somaxconn=1"]),
+        ("run --ulimit nofile=1:-1 alpine", "ulimits", ["nofile=1:-1"]),
         ("run -ite A=b alpine", "env", ["A=b"]),
         ("run -e --rm alpine", "env", ["--rm"]),
         ("run -m 1.5g alpine", "memory", 3 << 29),
@@ -70,7 +76,6 @@ def test_values(line: str, name: str, value: object) -> None:
         ("run --memory", 125, "flag needs an argument: --memory"),
         ("run -e", 125, "flag needs an argument: 'e' in -e"),
         ("run -m xx alpine", 125, "invalid argument \"xx\" for \"-m, --memory\" flag: invalid size: 'xx'"),
-        ("run -m 1.2.3 alpine", 125, "invalid argument \"1.2.3\" for \"-m, --memory\" flag: invalid size: '1.2.3'"),
         ("run --cpus x alpine", 125, 'invalid argument "x" for "--cpus" flag: failed to parse x as a rational number'),
         ("run --rm=x a", 125, 'invalid argument "x" for "--rm" flag: strconv.ParseBool: parsing "x": invalid syntax'),
         ("stop -t x c", 125, 'invalid argument "x" for "-t, --timeout" flag: strconv.ParseInt: parsing "x": invalid syntax'),
@@ -85,6 +90,35 @@ def test_errors(line: str, code: int, message: str) -> None:
     with pytest.raises(CommandLineError) as caught:
         parse(line.split())
     assert (caught.value.message, caught.value.exit_code) == (message, code)
+
+
+@pytest.mark.parametrize(
+    "line, value, option, why",
+    [
+        ("run -m -1 a", "-1", "-m, --memory", "invalid size: '-1'"),
+        ("run -m 5x a", "5x", "-m, --memory", "invalid suffix: 'x'"),
+        ("run -m 5kbb a", "5kbb", "-m, --memory", "invalid suffix: 'kbb'"),
+        ("run -m 1.2.3 a", "1.2.3", "-m, --memory", 'strconv.ParseFloat: parsing "1.2.3": invalid syntax'),
+        ("run --env= a", "", "-e, --env", "invalid environment variable: "),
+        ("exec -e =x c ls", "=x", "-e, --env", "invalid environment variable: =x"),
+        ("run -l =x a", "=x", "-l, --label", "invalid label '=x': empty name"),
+        ("volume create --label =x", "=x", "--label", "invalid label '=x': empty name"),
+        ("run --sysctl kernel.x=1 a", "kernel.x=1", "--sysctl", "sysctl 'kernel.x=1' is not allowed"),
+        ("run --sysctl net.a a", "net.a", "--sysctl", "sysctl 'net.a' is not allowed"),
+        ("run --blkio-weight -1 a", "-1", "--blkio-weight", 'strconv.ParseUint: parsing "-1": invalid syntax'),
+        ("run --blkio-weight 70000 a", "70000", "--blkio-weight", 'strconv.ParseUint: parsing "70000": value out of range'),
+        ("run --ulimit a=1 a", "a=1", "--ulimit", "invalid ulimit type: a"),
+        ("run --ulimit core=x a", "core=x", "--ulimit", 'strconv.ParseInt: parsing "x": invalid syntax'),
+        ("run --ulimit core=2:1 a", "core=2:1", "--ulimit", "ulimit soft limit must be less than or equal to hard limit: 2 > 1"),
+        ("run --health-interval 1 a", "1", "--health-interval", 'time: missing unit in duration "1"'),
+        ("run --health-interval x a", "x", "--health-interval", 'time: invalid duration "x"'),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_read(line: str, value: str, option: str, why: str) -> None:
+    with pytest.raises(CommandLineError) as caught:
+        parse(line.split())
+    assert caught.value.message == f'invalid argument "{value}" for "{option}" flag: {why}'
+    assert caught.value.exit_code == 125
 
 
 def test_an_error_shows_the_usage_line_and_the_nearest_option() -> None:

@@ -29,9 +29,11 @@ def test_found_by_id_name_and_unique_prefix(tmp_path: Path) -> None:
         assert records.find(paths, wanted).id == one.id
     with pytest.raises(Conflict, match="multiple IDs"):
         records.find(paths, "a")
-    for missing in ("nosuch", "", ".", "..", "../containers", "f" * 64):
+    for missing in ("nosuch", ".", "..", "../containers", "f" * 64):
         with pytest.raises(NotFound, match=f"No such container: {missing}"):
             records.find(paths, missing)
+    with pytest.raises(NotFound, match="value is empty"):
+        records.find(paths, "")
     assert {r.id for r in records.list_all(paths)} == {one.id, two.id}
 
 

@@ -26,8 +26,9 @@ def test_policies(text: str) -> None:
     [
         ("nosuch", "invalid restart policy 'nosuch'"),
         ("always:3", "maximum retry count cannot be used with restart policy 'always'"),
-        ("on-failure:x", "maximum retry count must be an integer"),
-        ("on-failure:-1", "maximum retry count must be an integer"),
+        (":3", "invalid restart policy format: no policy provided before colon"),
+        ("on-failure:x", "invalid restart policy format: maximum retry count must be an integer"),
+        ("on-failure:-1", "maximum retry count cannot be negative"),
     ],
 )
 def test_bad_policies(text: str, message: str) -> None:

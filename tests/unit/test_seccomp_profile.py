@@ -129,7 +129,7 @@ class TestFile:
             self.load(tmp_path, value)
 
     def test_no_such_file(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="No such file"):
+        with pytest.raises(UsageError, match="no such file"):
             profile.from_file(f"{tmp_path}/none")
 
 

@@ -24,7 +24,8 @@ def anything(context: Context, names: list[str], format: str | None, size: bool,
     if size:
         finders = {kind: _sized if kind == "container" else _unsized(kind, find) for kind, find in finders.items()}
     if type and type not in finders:
-        raise UsageError(f'"{type}" is not a valid value for --type', f"valid are {', '.join(finders)}")
+        known = ", ".join(f'"{kind}"' for kind in sorted(finders))
+        raise UsageError(f'unknown type: "{type}": must be one of {known}')
     kinds = [finders[type]] if type else list(finders.values())
     return _show(context, names, format, kinds)
 

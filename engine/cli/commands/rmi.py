@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.cli.each import each
 from engine.context import Context
+from engine.errors import NotFound
 from engine.system import imageuse
 
 
@@ -12,4 +13,4 @@ def main(context: Context, image: list[str], force: bool) -> int:
         for event, what in imageuse.remove(context, name, force):
             print(f"{event}: {what}")
 
-    return each(image, remove)
+    return each(image, remove, forgiven=NotFound if force else None)

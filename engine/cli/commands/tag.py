@@ -9,7 +9,10 @@ from engine.system import imageuse
 
 
 def main(context: Context, source: str, target: str) -> None:
-    reference = Reference.parse(target)
+    try:
+        reference = Reference.parse(target)
+    except InvalidReference as e:
+        raise InvalidReference(f'Error parsing reference: "{target}" is not a valid repository/tag: {e.message}') from e
     if reference.digest:
         raise InvalidReference("refusing to create a tag with a digest reference")
     if reference.familiar_name == "sha256":

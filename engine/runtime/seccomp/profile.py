@@ -71,7 +71,8 @@ def _read(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             profile = json.load(file)
     except OSError as e:
-        raise UsageError(f"cannot read the seccomp profile {path}: {os.strerror(e.errno or 0)}") from e
+        reason = os.strerror(e.errno or 0).lower()
+        raise UsageError(f"opening seccomp profile ({path}) failed: open {path}: {reason}") from e
     except ValueError as e:
         raise UsageError(f"the seccomp profile {path} is not JSON: {e}") from e
     if not isinstance(profile, dict) or not isinstance(profile.get("defaultAction"), str):
