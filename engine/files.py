@@ -69,6 +69,18 @@ def write_atomic(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -
         raise store_error(e, "write", path) from e
 
 
+def overwrite(path: str, data: bytes) -> None:
+    """Writes in place, where there may be no room for a second file. Blanks fill it up to the old length. StoreError."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise store_error(e, "write", path) from e
+
+
 def sync_dir(path: str) -> None:
     """fsync(2) of a directory: makes the names in it durable."""
     fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

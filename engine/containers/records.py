@@ -12,9 +12,10 @@ container or rubbish that nobody sees and `engine.upkeep` removes.
 
 from __future__ import annotations
 
+import errno
 import os
 
-from engine import files, host
+from engine import files, host, lean
 from engine.errors import Conflict, NotFound, StoreError
 from engine.paths import Paths
 
@@ -112,7 +113,14 @@ class Record:
         state["Running"] = status in RUNNING
         state["Paused"] = status == "paused"
         state["Restarting"] = status == "restarting"
-        files.write_json(f"{self.directory}/state.json", state, sync=False)
+        path = f"{self.directory}/state.json"
+        try:
+            files.write_json(path, state, sync=False)
+        except StoreError as e:
+            if not isinstance(e.__cause__, OSError) or e.__cause__.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # how a container ended is not lost for a full disk: the old file's block is there
+            files.overwrite(path, lean.dumps(state) + b"\n")
 
     def lock(self, wait: bool = True) -> files.FileLock:
         """Held while the container is started, stopped, removed or repaired. NotFound once its directory is gone."""

@@ -19,7 +19,7 @@ from engine.containers import health, logoptions, networking, records, restart, 
 from engine.containers.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_volumes
 from engine.errors import MiniError
 from engine.lean import signal
-from engine.runtime import attach, logs
+from engine.runtime import attach, logdrivers, logs
 from engine.runtime.loop import Loop
 from engine.runtime.monitor import Monitor
 
@@ -61,6 +61,7 @@ class Supervisor:
         self._restarts = 0
         self._delay = 0.0
         self._checker: health.Checker | None = None
+        self._log: logs.LogWriter | None = None
         self._listen_to_sigterm()
 
     def _listen_to_sigterm(self) -> None:
@@ -81,9 +82,13 @@ class Supervisor:
         life.state["RestartCount"] = self._restarts
         records.mark_process(life.state, "MonitorPid", os.getpid())
         self.record.save_state(life.state)
+        self._log = None
         try:
+            self._log = logdrivers.open_writer(logoptions.plan(self.record.config), self.record.log_path)
             process = life.start(size)
         except (MiniError, OSError) as e:
+            if self._log:
+                self._log.close()
             code, text = (e.exit_code, e.message) if isinstance(e, MiniError) else (None, str(e))
             self.record.save_state(records.new_state() | {"ExitCode": code or 128, "Error": text})
             release(self.ctx, self.record)
@@ -111,9 +116,8 @@ class Supervisor:
 
     def _carry(self, process: InitProcess, client: tuple[int, bool, bool] | None) -> dict[str, Any]:
         """Watches one life to its end; the state then, not yet saved."""
-        log = self._open_log()
         stdin_once = self.life.inspect["Config"]["StdinOnce"]
-        self.monitor = Monitor(process, self.life.stdio, log, self.listener, stdin_once, self.loop)
+        self.monitor = Monitor(process, self.life.stdio, self._log, self.listener, stdin_once, self.loop)
         if client:
             self.monitor.add_client(*client)
         self._check_health(process)
@@ -165,12 +169,6 @@ class Supervisor:
         while not due and not self.stopping:
             self.loop.step()
         self.loop.cancel(ring)
-
-    def _open_log(self) -> logs.LogWriter | None:
-        config = self.host["LogConfig"]
-        if config["Type"] == logoptions.NONE:
-            return None
-        return logs.LogWriter(self.record.log_path, *logoptions.limits(config))
 
     def _end(self, state: dict[str, Any]) -> None:
         record = self.record

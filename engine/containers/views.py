@@ -10,8 +10,8 @@ import time
 
 from engine import events
 from engine.containers import networking, records
-from engine.errors import MiniError, UsageError
-from engine.runtime import logs
+from engine.errors import MiniError
+from engine.runtime import logdrivers, logs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from engine.containers.records import Record
     from engine.context import Context
-    from engine.runtime import jsonlog
 
 
 # Docker's fields of a mount point. What else one has is for whoever mounts it.
@@ -84,7 +83,7 @@ def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",
-        "LogPath": record.log_path,
+        "LogPath": record.log_path if record.config["HostConfig"]["LogConfig"]["Type"] == logdrivers.JSON_FILE else "",
         "RestartCount": state.get("RestartCount", 0),
         "NetworkSettings": _network_settings(ctx, record, shown["Running"]),
     }
@@ -102,16 +101,23 @@ def _network_settings(ctx: Context, record: Record, running: bool) -> dict[str, 
 
 
 def read_logs(
-    ctx: Context, name: str, follow: bool = False, tail: int | None = None, until: int | None = None
-) -> Iterator[jsonlog.Entry]:
-    """The container's output so far, and with `follow` what comes until it ends, or until a time (nanoseconds)."""
+    ctx: Context,
+    name: str,
+    follow: bool = False,
+    tail: int | None = None,
+    since: int | None = None,
+    until: int | None = None,
+) -> Iterator[logs.Entry]:
+    """The container's output so far, and with `follow` what comes until it ends, or until a time (nanoseconds).
+
+    What is earlier than `since` may be left out where that spares the reading.
+    """
     record = records.find(ctx.paths, name)
-    if record.config["HostConfig"]["LogConfig"]["Type"] == "none":
-        raise UsageError("configured logging driver does not support reading")
 
     def alive() -> bool:
         if until is not None and time.time_ns() > until:
             return False
         return os.path.isdir(record.directory) and records.is_alive(record.load_state(), "MonitorPid")
 
-    return logs.read(record.log_path, tail, alive if follow else None)
+    driver = record.config["HostConfig"]["LogConfig"]["Type"]
+    return logdrivers.read(driver, record.id, record.log_path, tail, alive if follow else None, since)

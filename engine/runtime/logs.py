@@ -1,6 +1,7 @@
-"""A container's log: Docker's json-file lines (jsonlog.py), rotated by default.
+"""A container's output on its way into its log: cut into lines, and given to the driver that keeps them.
 
-When a file is full it becomes `container.log.1`, the older ones move up, and the oldest goes.
+output ──▶ LogWriter ──pieces──▶ driver: files (logfile.py: json-file, local) or the journal (journald.py)
+                                   ╰ by way of a process of its own where the log may not hold up the output (logbuffer.py)
 """
 
 from __future__ import annotations
@@ -8,19 +9,22 @@ from __future__ import annotations
 import os
 import time
 
-from engine import files
-from engine.runtime import jsonlog
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from io import FileIO
+    from typing import Protocol
 
-MAX_SIZE, MAX_FILES = 10_000_000, 3
+    # a line's part: the line's ID, which part it is (the first is 1), whether it is the last
+    Partial = tuple[str, int, bool]
+
+    class Driver(Protocol):
+        """Keeps output: pieces as `cut` makes them."""
+
+        def append(self, piece: bytes, stream: str) -> None: ...
+        def close(self) -> None: ...
+
+
 # Docker's copier cuts a longer line into parts of 16 KiB, so that a writer without line feeds is seen, too.
 PARTIAL = 16384
-# Read at once: longer than any line, which has at most six characters for a byte.
-_BLOCK = 1 << 18
 
 
 def timestamp(nanoseconds: int | None = None) -> str:
@@ -44,123 +48,55 @@ def cut(data: bytes) -> tuple[list[bytes], bytes]:
         start = end
 
 
+class Partials:
+    """Which of a container's lines are parts of longer ones, for the drivers that note it (moby, daemon/logger/copier.go)."""
+
+    def __init__(self) -> None:
+        # of each stream the line that has not ended: its ID, the number of its next part, the time of its first
+        self._open: dict[str, tuple[str, int, int]] = {}
+
+    def lines(self, piece: bytes, stream: str, time: int) -> list[tuple[bytes, int, Partial | None]]:
+        """A piece's lines without their ends, each with its time: of a part, the time of the line's first."""
+        *whole, rest = piece.split(b"\n")
+        found: list[tuple[bytes, int, Partial | None]] = []
+        if whole and stream in self._open:
+            identity, ordinal, begun = self._open.pop(stream)
+            found.append((whole.pop(0), begun, (identity, ordinal, True)))
+        found += [(line, time, None) for line in whole]
+        if rest:
+            identity, ordinal, begun = self._open.get(stream) or (os.urandom(32).hex(), 1, time)
+            self._open[stream] = (identity, ordinal + 1, begun)
+            found.append((rest, begun, (identity, ordinal, False)))
+        return found
+
+
 class LogWriter:
-    """Appends; one writer a container, its monitor. Not synced: a log line is not worth a disk flush."""
+    """What a monitor writes output to. Nothing that befalls the log befalls the container."""
 
-    def __init__(self, path: str, max_size: int = MAX_SIZE, max_files: int = MAX_FILES) -> None:
-        self.path, self.max_size, self.max_files = path, max_size, max_files
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
         self._pending = {"stdout": b"", "stderr": b""}
-        self._open()
-
-    def _open(self) -> None:
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self._size = os.fstat(self._fd).st_size
 
     def write(self, stream: str, data: bytes) -> None:
         """Takes a piece of output; writes the lines that are complete, and keeps the rest for the next piece."""
         pieces, self._pending[stream] = cut(self._pending[stream] + data)
         for piece in pieces:
-            self._append(stream, piece)
-
-    def _append(self, stream: str, piece: bytes) -> None:
-        self._size += os.write(self._fd, jsonlog.encode(piece, stream, timestamp()))
-        if self._size >= self.max_size:
-            self._rotate()
-
-    def _rotate(self) -> None:
-        os.close(self._fd)
-        for number in range(self.max_files - 1, 0, -1):
-            older = f"{self.path}.{number - 1}" if number > 1 else self.path
-            if os.path.exists(older):
-                os.replace(older, f"{self.path}.{number}")
-        if self.max_files == 1:
-            files.remove_file(self.path)
-        self._open()
+            self._driver.append(piece, stream)
 
     def close(self) -> None:
         """Writes what is left without a line end."""
         for stream, rest in self._pending.items():
             if rest:
-                self._append(stream, rest)
-        os.close(self._fd)
+                self._driver.append(rest, stream)
+        self._driver.close()
 
 
-def read(path: str, tail: int | None = None, follow: Callable[[], bool] | None = None) -> Iterator[jsonlog.Entry]:
-    """The log's entries, oldest first, over all rotated files. `tail`: only the last so many.
+class Entry:
+    """One record of a log: its stream ("stdout", "stderr"), its time as RFC 3339 text, its bytes, and the attributes
+    that `--log-opt labels=…` and the like had added."""
 
-    With `follow`, goes on with what is appended, across rotation, for as long as follow() says that somebody may
-    still write, and until the end of what was written then. A last line that is cut (power loss) is left out.
-    """
-    opened = _newer_than(path, None)
-    if tail is not None:
-        for file in reversed(opened):
-            tail -= _seek_to_last(file, tail)
-    may_grow = True
-    while opened:
-        for file in opened[:-1]:
-            with file:
-                yield from _entries(file)
-        current = opened[-1]
-        if follow is None:
-            with current:
-                return (yield from _entries(current, os.fstat(current.fileno()).st_size))
-        may_grow = may_grow and follow()
-        # looked for before the last one is read: one that is there means that nothing will be appended to that
-        newer = _newer_than(path, current)
-        yield from _entries(current)
-        if not newer and not may_grow:
-            return current.close()
-        if not newer:
-            time.sleep(0.1)
-        opened = [current, *newer]
+    __slots__ = ("attributes", "data", "stream", "time")
 
-
-def _newer_than(path: str, known: FileIO | None) -> list[FileIO]:
-    """The log's files, oldest first, opened; with `known`, those that are newer than it."""
-    found: list[FileIO] = []
-    last = os.fstat(known.fileno()).st_ino if known else 0
-    seen = set()
-    for name in (path, *(f"{path}.{n}" for n in range(1, MAX_FILES + 20))):
-        try:
-            file = open(name, "rb", buffering=0)
-        except FileNotFoundError:
-            # for a moment while the files move up, when one may also be seen under two names
-            continue
-        inode = os.fstat(file.fileno()).st_ino
-        if inode == last or inode in seen:
-            file.close()
-            if inode == last:
-                break
-            continue
-        seen.add(inode)
-        found.insert(0, file)
-    return found
-
-
-def _seek_to_last(file: FileIO, count: int) -> int:
-    """Moves to where the last `count` whole lines begin, or to the beginning; how many lines there are now up to the end."""
-    position = file.seek(0, os.SEEK_END)
-    found = 0
-    while position > 0:
-        size = min(_BLOCK, position)
-        position = file.seek(position - size)
-        block = file.read(size)
-        # one more, the end of the line before the first that is wanted
-        end = len(block)
-        while found <= count and (end := block.rfind(b"\n", 0, end)) >= 0:
-            found += 1
-        if found > count:
-            file.seek(position + end + 1)
-            return count
-    file.seek(0)
-    return found
-
-
-def _entries(file: FileIO, end: int = 1 << 62) -> Iterator[jsonlog.Entry]:
-    """From where the file is to its end, or to a position; a line that is only half there yet is left to be read again."""
-    while data := file.read(min(_BLOCK, end - file.tell())):
-        whole = data.rfind(b"\n") + 1
-        file.seek(whole - len(data), os.SEEK_CUR)
-        if not whole:
-            return
-        yield from jsonlog.decode(data[:whole])
+    def __init__(self, stream: str, time: str, data: bytes, attributes: dict[str, str] | None = None) -> None:
+        self.stream, self.time, self.data = stream, time, data
+        self.attributes = attributes or {}

@@ -96,6 +96,7 @@ _CHECKS: dict[str, Callable[[], bool]] = {
     "skopeo": _has("skopeo"),
     "podman": _has("podman"),
     "hyperfine": _has("hyperfine"),
+    "journal": lambda: os.path.exists("/lib/systemd/systemd-journald") and _has("journalctl", "nsenter")(),
     "ssl": lambda: importlib.util.find_spec("ssl") is not None,
     "libseccomp": lambda: host.is_linux() and _libseccomp(),
 }
@@ -113,6 +114,7 @@ _REASONS = {
     "dig": "no dig (Debian: bind9-dnsutils)",
     "dnsmasq": "no dnsmasq (Debian: dnsmasq-base)",
     "iproute2": "no ip (Debian: iproute2)",
+    "journal": "no systemd-journald (Debian: systemd)",
 }
 
 

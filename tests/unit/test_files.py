@@ -100,3 +100,15 @@ def test_remove_tree_does_not_follow_symlinks(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         files.remove_tree(str(link))
     assert (outside / "keep").exists()
+
+
+def test_overwrite_takes_no_room(tmp_path: Path) -> None:
+    """In place: the same file, and what is left of the old content is blank."""
+    path = tmp_path / "file"
+    path.write_bytes(b'{"long": "content"}\n')
+    inode = path.stat().st_ino
+    files.overwrite(str(path), b"[1]\n")
+    assert files.read_json(str(path)) == [1]
+    assert (path.stat().st_ino, path.stat().st_size) == (inode, 20)
+    files.overwrite(str(path), b'"' + b"x" * 40 + b'"')
+    assert files.read_json(str(path)) == "x" * 40

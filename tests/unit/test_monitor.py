@@ -15,8 +15,9 @@ import pytest
 
 from engine.containers.terminal import Session, Streams, parse_detach_keys, wait_started
 from engine.errors import CommandNotFound, MiniError, UsageError
-from engine.runtime import attach, logs
+from engine.runtime import attach, logdrivers
 from engine.runtime.attach import connect, listen
+from engine.runtime.logs import Entry
 from engine.runtime.monitor import Monitor, Stdio
 
 pytestmark = pytest.mark.requires("linux")
@@ -45,6 +46,10 @@ class Child:
         return os.waitpid(self.pid, 0)[1]
 
 
+def read(directory: Path) -> list[Entry]:
+    return list(logdrivers.read("json-file", "", f"{directory}/log"))
+
+
 def monitored(
     argv: list[str], tmp_path: Path, *, terminal: bool = False, stdin: bool = False, listening: bool = False
 ) -> Any:
@@ -56,7 +61,7 @@ def monitored(
             ours.close()
             stdio = Stdio(terminal, stdin)
             child = Child(argv, stdio, terminal)
-            log = logs.LogWriter(f"{tmp_path}/log")
+            log = logdrivers.open_writer(logdrivers.Plan("json-file", 10_000_000, 3, False, None), f"{tmp_path}/log")
             monitor = Monitor(child, stdio, log, listener, stdin_once=True)  # type: ignore[arg-type]
             monitor.add_client(theirs.detach(), stdin, True)
             status = monitor.run()
@@ -84,7 +89,10 @@ def test_streams_are_kept_apart_and_the_exit_code_comes_last(tmp_path: Path) -> 
     fd, pid = monitored(["sh", "-c", "echo out; echo err >&2; exit 3"], tmp_path)
     assert collect(fd) == (3, b"out\n", b"err\n")
     os.waitpid(pid, 0)
-    assert {(e.stream, e.data) for e in logs.read(f"{tmp_path}/log")} == {("stdout", b"out\n"), ("stderr", b"err\n")}
+    assert {(e.stream, e.data) for e in read(tmp_path)} == {
+        ("stdout", b"out\n"),
+        ("stderr", b"err\n"),
+    }
 
 
 def test_a_signal_is_128_plus_n(tmp_path: Path) -> None:
@@ -126,7 +134,7 @@ def test_the_container_outlives_its_client(tmp_path: Path) -> None:
     fd, pid = monitored(["sh", "-c", "sleep 0.3; echo late"], tmp_path)
     os.close(fd)
     os.waitpid(pid, 0)
-    assert [e.data for e in logs.read(f"{tmp_path}/log")] == [b"late\n"]
+    assert [e.data for e in read(tmp_path)] == [b"late\n"]
 
 
 def test_several_clients_by_the_socket(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.containers import hostdevices, limits, logoptions
+from engine.containers import hostdevices, limits
 from engine.containers.options import CreateOptions
 from engine.errors import Unsupported, UsageError
 from engine.storage import mount_option
@@ -161,12 +161,6 @@ def test_directories_of_devices(tmp_path: Any) -> None:
         hostdevices.nodes({"PathOnHost": str(tmp_path), "PathInContainer": "/dev/x", "CgroupPermissions": "r"})
     (null,) = hostdevices.nodes({"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "r"})
     assert (null["path"], null["type"], null["access"]) == ("/dev/x", "c", "r")
-
-
-def test_logs() -> None:
-    assert logoptions.limits(logoptions.log_config("", ["max-size=10k", "max-file=5"])) == (10_000, 5)
-    assert logoptions.limits(logoptions.log_config("", ["max-size=-1"]))[0] > 1 << 60
-    assert logoptions.log_config("none", []) == {"Type": "none", "Config": {}}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def main(
     now = time.time_ns()
     first, last = _moment("since", since, now), _moment("until", until, now)
     last_stream = sys.stdout.buffer
-    for entry in views.read_logs(context, container, follow, count, last):
+    for entry in views.read_logs(context, container, follow, count, first, last):
         moment = nanoseconds_of(entry.time) if first is not None or last is not None else 0
         if (first is not None and moment < first) or (last is not None and moment > last):
             continue
