@@ -55,6 +55,8 @@ class Format:
     def decode(data: bytes) -> tuple[list[Entry], int]:
         """The whole records at the beginning of `data`, and how many bytes they take. ValueError where there is none."""
         found, at = [], 0
+        # source and time of the record before: of a piece of output all lines have the same
+        head, stream, time = b"", "", ""
         while at + 8 <= len(data):
             (length,) = _LENGTH.unpack_from(data, at)
             if length > _LONGEST:
@@ -64,7 +66,15 @@ class Format:
                 break
             if _LENGTH.unpack_from(data, end)[0] != length:
                 raise ValueError("a record's two lengths differ")
-            found.append(_entry(data[at + 4 : end]))
+            line, begin = None, at + 4
+            if head and data.startswith(head, begin):
+                line = _plain_line(data, begin + len(head), end)
+            if line is None:
+                entry = _entry(data[begin:end])
+                head, stream, time = _head(data[begin:end]), entry.stream, entry.time
+            else:
+                entry = Entry(stream, time, line + b"\n")
+            found.append(entry)
             at = end + 4
         return found, at
 
@@ -126,6 +136,25 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def _plain_line(data: bytes, at: int, end: int) -> bytes | None:
+    """The line of a record that has nothing after it; None for any other."""
+    if at >= end:
+        return b"" if at == end else None
+    if data[at] != 3 << 3 | _BYTES:
+        return None
+    length, begin = _read_varint(data, at + 1)
+    return data[begin:end] if begin + length == end else None
+
+
+def _head(data: bytes) -> bytes:
+    """A record's first two fields, source and time, as they are there; empty where others come first."""
+    if not data.startswith(b"\x0a"):
+        return b""
+    length, at = _read_varint(data, 1)
+    at += length
+    return data[: _read_varint(data, at + 1)[1]] if data[at : at + 1] == b"\x10" else b""
 
 
 def _entry(data: bytes) -> Entry:

@@ -154,7 +154,8 @@ def test_a_full_disk_costs_the_log_and_nothing_else(small_disk: Mini, host_image
     """The container goes on, all of its output reaches the client, and its exit code is there, for later commands, too."""
     mini, disk = small_disk, Path(small_disk.root)
     mini.run("pull", "-q", host_image.name)
-    options = ["--log-driver", driver, "-v", f"{disk}:/disk"]
+    # without a network, whose files would give room again when it ends
+    options = ["--network", "none", "--log-driver", driver, "-v", f"{disk}:/disk"]
     script = "head -c 1000000000 /dev/zero > /disk/ballast; for n in $(seq 3000); do echo line $n; done; exit 7"
     result = mini.run(
         "run", "--name", "it", *options, host_image.name, "sh", "-c", f"{script} 2>/dev/null", check=False
