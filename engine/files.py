@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+_CHUNK = 1 << 14
+
 
 def store_error(e: OSError, what: str, path: str) -> StoreError:
     """The StoreError for `e`, with the way out where there is one: "cannot `what` `path`: no space left on device"."""
@@ -96,8 +98,15 @@ def write_json(path: str, value: Any, mode: int = 0o644, sync: bool = True) -> N
 
 
 def read_bytes(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    """The whole file. Half the system calls of `open`, which `ps` makes for two files a container."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while data := os.read(fd, _CHUNK):
+            parts.append(data)
+    finally:
+        os.close(fd)
+    return b"".join(parts)
 
 
 def read_json(path: str) -> Any:

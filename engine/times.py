@@ -17,12 +17,10 @@ def nanoseconds_of(timestamp: str) -> int:
         return 0
     if year <= 1:
         return 0
-    rest = timestamp[19:]
-    digits = 0
-    if rest.startswith("."):
-        digits = next((i for i, c in enumerate(rest[1:], 1) if not c.isdigit()), len(rest))
-    fraction = int(f"{rest[1:digits]:0<9}"[:9]) if digits > 1 else 0
-    zone = rest[digits:]
+    rest, fraction = timestamp[19:], 0
+    zone = rest.lstrip(".").lstrip("0123456789")
+    if digits := rest[1 : len(rest) - len(zone)]:
+        fraction = int(f"{digits:0<9}"[:9])
     offset = 0
     if zone[:1] in ("+", "-"):
         offset = (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60) * (-1 if zone[0] == "-" else 1)

@@ -33,8 +33,7 @@ def process_start(pid: int) -> int:
     A pid is reused; a pid with its start time and boot id is not.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = files.read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
@@ -237,8 +236,8 @@ def remove(record: Record) -> None:
     files.remove_tree(record.directory)
 
 
-def list_all(paths: Paths) -> list[Record]:
-    """Every container, newest first."""
+def list_all(paths: Paths, wanted: Callable[[Record], bool] | None = None) -> list[Record]:
+    """Every container, newest first; with `wanted`, those that it says yes to before their config is read."""
     records = []
     for name in files.names_in(paths.names):
         holder = None if name.startswith(".") else name_holder(paths, name)
@@ -246,7 +245,7 @@ def list_all(paths: Paths) -> list[Record]:
             continue
         record = Record(paths, holder)
         try:
-            if record.name == name:
+            if (wanted is None or wanted(record)) and record.name == name:
                 records.append(record)
         except NotFound:
             continue

@@ -10,7 +10,7 @@ import time
 
 from engine import events
 from engine.containers import networking, records
-from engine.errors import MiniError
+from engine.errors import MiniError, StoreError
 from engine.runtime import logdrivers, logs
 
 TYPE_CHECKING = False
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Docker's fields of a mount point. What else one has is for whoever mounts it.
 _POINT = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
+# Of the state, what Docker's inspect object has; the rest is the monitor's own.
+_SHOWN = {*records.new_state(), "Health"}
 
 
 def refresh(ctx: Context, record: Record) -> dict[str, Any]:
@@ -61,10 +63,10 @@ def inspect(ctx: Context, name: str) -> dict[str, Any]:
     return _inspect_record(ctx, records.find(ctx.paths, name))
 
 
-def list_(ctx: Context) -> list[dict[str, Any]]:
-    """Inspect objects of all containers, newest first."""
+def list_(ctx: Context, running: bool = False) -> list[dict[str, Any]]:
+    """Inspect objects of all containers, newest first; with `running`, without those whose state says that they do not run."""
     found = []
-    for record in records.list_all(ctx.paths):
+    for record in records.list_all(ctx.paths, _runs if running else None):
         try:
             found.append(_inspect_record(ctx, record))
         except MiniError:
@@ -73,9 +75,17 @@ def list_(ctx: Context) -> list[dict[str, Any]]:
     return found
 
 
+def _runs(record: Record) -> bool:
+    try:
+        return record.load_state()["Status"] in records.RUNNING
+    except StoreError:
+        # damaged: whoever looks closer will find that out
+        return True
+
+
 def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
     state = dict(refresh(ctx, record))
-    shown = {k: v for k, v in state.items() if k in records.new_state() or k == "Health"}
+    shown = {k: v for k, v in state.items() if k in _SHOWN}
     directory = record.directory
     return record.config | {
         "State": shown,

@@ -57,13 +57,15 @@ def main(
 
 def _chosen(context: Context, all: bool, filter: list[str], last: int) -> list[dict[str, Any]]:
     """Those that pass the filters; without -a, -n and a filter for states, those that run; with -n the newest of them."""
-    found = views.list_(context)
+    filters = None
     if filter:
         from engine.containers import listing
 
         filters = listing.Filters(context, filter)
-        found = [c for c in found if filters.match(c)]
         all = all or filters.names_states
+    found = views.list_(context, running=not all and last <= 0)
+    if filters:
+        found = [c for c in found if filters.match(c)]
     if last > 0:
         return found[:last]
     return found if all else [c for c in found if c["State"]["Running"]]
