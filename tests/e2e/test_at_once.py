@@ -1,0 +1,47 @@
+"""Many containers at once: started side by side, told apart, and removed without a trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.images import Image
+from tests.support.runner import Mini
+
+pytestmark = pytest.mark.requires("root", "linux", "netns")
+
+COUNT = 50
+
+
+@pytest.mark.timeout(300)
+def test_fifty_at_once(fresh_mini: Mini, host_image: Image) -> None:
+    """The first of all in a data root, too: image mount, bridge and seccomp filter are made by one of them, once."""
+    mini = fresh_mini
+    mini.run("pull", "-q", host_image.name)
+    running = [mini.start("run", "-d", host_image.name, "sleep", "1000") for _ in range(COUNT)]
+    outcomes = [process.communicate(timeout=200) for process in running]
+    assert [error for _, error in outcomes if error] == []
+    ids = [out.strip() for out, _ in outcomes]
+    assert len(set(ids)) == COUNT
+
+    shown = [line.split() for line in mini.run("ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}").lines]
+    assert sorted(line[0] for line in shown) == sorted(ids)
+    assert len({line[1] for line in shown}) == COUNT
+    assert {line[2] for line in shown} == {"running"}
+    found = mini.run("inspect", *ids).json()
+    assert len({one["NetworkSettings"]["IPAddress"] for one in found}) == COUNT
+    assert mini.run("exec", ids[0], "true").code == 0
+
+    assert mini.run("rm", "-f", *ids, timeout=200).lines == ids
+    assert mini.run("ps", "-aq").lines == []
+    mini.assert_nothing_left()
+
+
+def test_several_are_stopped_at_once_and_each_is_told_in_its_place(mini: Mini, host_image: Image) -> None:
+    names = ["one", "two", "three"]
+    for name in names:
+        mini.detached("--name", name, host_image.name, "sleep", "1000")
+    done = mini.run("stop", "-t", "1", *names[:2], "nosuch", names[2], check=False)
+    assert (done.code, done.lines) == (1, names)
+    assert "No such container: nosuch" in done.stderr
+    assert mini.run("ps", "-q").lines == []
+    assert mini.run("rm", *names).lines == names
