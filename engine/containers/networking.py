@@ -79,7 +79,11 @@ class Networking:
         networks = Networks(self.ctx.paths, self.ctx.bridge, self.ctx.subnet)
         for name in wanted(self.config):
             network = networks.get(name)
-            bridge.ensure(network, self.ctx.paths.lock(f"network-{network.bridge}"))
+            if not bridge.ready(network):
+                from engine.runtime import apart
+
+                lock = self.ctx.paths.lock(f"network-{network.bridge}")
+                apart.run(lambda network=network, lock=lock: bridge.ensure(network, lock))  # type: ignore[misc]
             self.joined.append((network, _reserve_address(self.ctx, network, self.record.id)))
 
     def attach(self, pid: int) -> dict[str, Any]:

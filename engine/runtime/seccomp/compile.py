@@ -16,7 +16,7 @@ import os
 import struct
 
 from engine import files
-from engine.errors import Unsupported, UsageError
+from engine.errors import StoreError, Unsupported, UsageError
 from engine.runtime.seccomp import profile
 
 TYPE_CHECKING = False
@@ -81,13 +81,26 @@ def compile_filter(seccomp: dict[str, Any], cache_dir: str | None) -> tuple[byte
 
 
 def _compile_to(path: str | None, seccomp: dict[str, Any]) -> tuple[bytes, int]:
+    if path is None:
+        return _compile(seccomp)
+    from engine.runtime import apart
+
+    apart.run(lambda: _store(path, *_compile(seccomp)))
+    compiled = _load(path)
+    if compiled is None:
+        raise StoreError(f"cannot read the seccomp filter {path}, which was written just now")
+    return compiled
+
+
+def _compile(seccomp: dict[str, Any]) -> tuple[bytes, int]:
     from engine.runtime.seccomp.bpf import build
 
-    program, flags = build(seccomp), _flags(seccomp)
-    if path is not None:
-        files.make_dirs(os.path.dirname(path), 0o700)
-        files.write_atomic(path, _HEADER.pack(_MARK, flags) + program, 0o600)
-    return program, flags
+    return build(seccomp), _flags(seccomp)
+
+
+def _store(path: str, program: bytes, flags: int) -> None:
+    files.make_dirs(os.path.dirname(path), 0o700)
+    files.write_atomic(path, _HEADER.pack(_MARK, flags) + program, 0o600)
 
 
 def _load(path: str) -> tuple[bytes, int] | None:
