@@ -21,7 +21,7 @@ ROOT/                        data root: `var/` of a checkout, /var/lib/mini inst
 
 RUN/                         gone at the next boot: /run/mini installed, ROOT/run elsewhere
 ├─ images/HEX/               mount point of an image's index, one for all its containers
-├─ containers/ID/            attach.sock
+├─ containers/ID/            attach.sock exec.sock
 └─ volumes/NAME/ID           container ID runs and has the volume
 """
 

@@ -6,8 +6,9 @@ import gc
 import os
 import sys
 
-# Commands that fork container processes, which inherit this interpreter as their /proc/PID/exe (CVE-2019-5736).
-_FORKING = ("run", "create", "start", "exec", "restart")
+# Commands that fork container processes, which inherit this interpreter as their /proc/PID/exe (CVE-2019-5736). Those of `exec`
+# the container's monitor forks.
+_FORKING = ("run", "create", "start", "restart")
 _OPTIONS_WITH_VALUE = ("--root", "--storage-driver")
 
 

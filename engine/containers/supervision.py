@@ -56,6 +56,7 @@ class Supervisor:
         self.host: dict[str, Any] = record.config["HostConfig"]
         self.loop = Loop()
         self.listener = attach.listen(ctx.paths.container_run(record.id))
+        self.execs = attach.listen(ctx.paths.container_run(record.id), attach.EXEC_SOCKET)
         self.stopping = False
         self._forced = False
         self._restarts = 0
@@ -98,6 +99,10 @@ class Supervisor:
 
     def run(self, process: InitProcess, client: int, stdin: bool, output: bool) -> None:
         """Until the last life is over and cleaned up."""
+        # not before, since a client waits for the start; not in each exec, where it would cost, and might be another version's
+        from engine.containers import execsession
+
+        execsession.attend(self.ctx, self.record, self.execs, self.loop)
         first: tuple[int, bool, bool] | None = (client, stdin, output)
         while True:
             began = time.monotonic()
@@ -174,6 +179,7 @@ class Supervisor:
         record = self.record
         release_cgroup(self.ctx, record)
         self.listener.close()
+        self.execs.close()
         sharing.unmount_shm(self.ctx, record.id)
         files.remove_tree(self.ctx.paths.container_run(record.id))
         record.save_state(state | {"Status": "exited"})
@@ -190,10 +196,10 @@ class Supervisor:
         self._checker = None
         if not health.command(check):
             return
-        from engine.containers import execution
+        from engine.containers import execsession
 
         def spawn(argv: list[str], stdio: tuple[int, int, int]) -> InitProcess:
-            return execution.spawn_inside(self.ctx, self.record, self.life.state, argv, stdio)
+            return execsession.spawn_inside(self.ctx, self.record, self.life.state, argv, stdio)
 
         def changed(found: dict[str, Any]) -> None:
             before = (self.life.state.get("Health") or {}).get("Status")

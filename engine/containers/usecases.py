@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from engine.containers.options import CreateOptions, ExecOptions
+    from engine.containers.options import CreateOptions
     from engine.containers.records import Record
     from engine.context import Context
     from engine.storage.images import Image
@@ -190,15 +190,6 @@ def run(ctx: Context, options: CreateOptions, streams: Streams | None = None, **
             remove(ctx, container_id, force=True, volumes=True)
         raise
     return container_id, code
-
-
-def exec_(
-    ctx: Context, name: str, command: list[str], options: ExecOptions, streams: Streams | None = None
-) -> int | None:
-    """Runs a command in a running container: its exit code, None with `detach`."""
-    from engine.containers import execution
-
-    return execution.exec_(ctx, name, command, options, streams or Streams())
 
 
 # --- stop, kill, remove, wait ------------------------------------------------------------------------------------

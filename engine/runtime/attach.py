@@ -1,4 +1,4 @@
-"""The wire between a monitor and its attached clients.
+"""The wire between a monitor and its clients: attach.sock for those of the container's streams, exec.sock for further commands.
 
     client                                monitor
       │── HELLO stdin, output ───────────────▶│   two bytes, 1 for what is wanted; from who connects to attach.sock
@@ -8,6 +8,10 @@
       │── RESIZE rows, columns ──────────────▶│   terminal only
       │── SIGNAL number ─────────────────────▶│   for the container's PID 1
       │◀───────────── EXIT {"code": 0} ───────│   after the last byte of output, and after clean-up
+
+    client                                monitor's child, forked for whoever connects to exec.sock
+      │── EXEC {"command": […], …} ──────────▶│   what it holds: containers/execution.py
+      │◀── STARTED {"Pid": …, "ID": …} ───────│   or ERROR; from here on as above, with the command in init's place
 
 A frame is one byte of type, four of length (big endian), then the payload. A stream socket; either side may vanish at any time.
 """
@@ -32,6 +36,11 @@ STARTED, ERROR, STDOUT, STDERR, EXIT = 16, 17, 18, 19, 20
 HEADER = struct.Struct("!BI")
 CHUNK = 65536
 MAX_PAYLOAD = 1 << 20
+# of an EXEC or an answer: a command line has up to 2 MiB (execve(2)), JSON writes a byte of it in up to six
+MAX_DOCUMENT = 1 << 24
+
+EXEC = 6
+ATTACH_SOCKET, EXEC_SOCKET = "attach.sock", "exec.sock"
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
@@ -60,6 +69,28 @@ def take_frames(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
         yield kind, payload
 
 
+def read_frame(fd: int) -> tuple[int, bytes] | None:
+    """One frame of a blocking descriptor, and nothing of what follows it; None at the end of file."""
+    header = _read_exactly(fd, HEADER.size)
+    if header is None:
+        return None
+    kind, length = HEADER.unpack(header)
+    if length > MAX_DOCUMENT:
+        raise ValueError(f"a frame of {length} bytes")
+    payload = _read_exactly(fd, length)
+    return None if payload is None else (kind, payload)
+
+
+def _read_exactly(fd: int, length: int) -> bytes | None:
+    data = b""
+    while len(data) < length:
+        more = os.read(fd, length - len(data))
+        if not more:
+            return None
+        data += more
+    return data
+
+
 def send_all(fd: int, data: bytes) -> None:
     """Writes all of it to a blocking descriptor."""
     view = memoryview(data)
@@ -84,14 +115,14 @@ def error_from_payload(value: dict[str, Any]) -> MiniError:
     return error
 
 
-def listen(directory: str) -> _socket.socket:
-    """attach.sock in `directory`, mode 0600. Bound through a descriptor: sun_path holds 107 bytes, a data root may be longer."""
+def listen(directory: str, name: str = ATTACH_SOCKET) -> _socket.socket:
+    """A socket in `directory`, mode 0600. Bound through a descriptor: sun_path holds 107 bytes, a data root may be longer."""
     handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
         mask = os.umask(0o177)
         try:
-            listener.bind(f"/proc/self/fd/{handle}/attach.sock")
+            listener.bind(f"/proc/self/fd/{handle}/{name}")
         finally:
             os.umask(mask)
         listener.listen(64)
@@ -101,12 +132,12 @@ def listen(directory: str) -> _socket.socket:
         os.close(handle)
 
 
-def connect(directory: str) -> _socket.socket:
+def connect(directory: str, name: str = ATTACH_SOCKET) -> _socket.socket:
     """Connects to the monitor that serves `directory`. OSError where none does."""
     handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
-        client.connect(f"/proc/self/fd/{handle}/attach.sock")
+        client.connect(f"/proc/self/fd/{handle}/{name}")
         return client
     finally:
         os.close(handle)

@@ -320,27 +320,31 @@ def fork_monitor(body: Callable[[int], None], log: str) -> int:
     A MiniError or OSError of `body` goes to the client as ERROR, and anything else that it raises into the file `log`.
     """
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    if os.fork() == 0:
-        status = 1
-        try:
-            ours.close()
-            client = theirs.detach()
-            detach_from_terminal(keep=(client,))
-            try:
-                body(client)
-                status = 0
-            except (MiniError, OSError) as e:
-                error = e if isinstance(e, MiniError) else RuntimeFault("monitor", f"{e.strerror}", e.errno or 0)
-                attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
-        except BaseException:
-            import traceback
-
-            with open(log, "a") as file:
-                traceback.print_exc(file=file)
-        finally:
-            os._exit(status)
+    fork_for(theirs.fileno(), body, log)
     theirs.close()
     return ours.detach()
+
+
+def fork_for(client: int, body: Callable[[int], None], log: str) -> int:
+    """As `fork_monitor`, for a client whose socket is there; the caller closes its own copy. Returns the process's pid."""
+    if pid := os.fork():
+        return pid
+    status = 1
+    try:
+        detach_from_terminal(keep=(client,))
+        try:
+            body(client)
+            status = 0
+        except (MiniError, OSError) as e:
+            error = e if isinstance(e, MiniError) else RuntimeFault("monitor", f"{e.strerror}", e.errno or 0)
+            attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
+    except BaseException:
+        import traceback
+
+        with open(log, "a") as file:
+            traceback.print_exc(file=file)
+    finally:
+        os._exit(status)
 
 
 def detach_from_terminal(keep: tuple[int, ...]) -> None:
@@ -362,5 +366,8 @@ def detach_from_terminal(keep: tuple[int, ...]) -> None:
         os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, 65536)
+    # what a monitor had for itself, its child has not
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import socket
+import threading
 import time
 import tty
 from pathlib import Path
@@ -217,6 +218,30 @@ def test_errors_cross_the_process_boundary_whole() -> None:
     theirs.close()
     with pytest.raises(MiniError, match="monitor ended"):
         wait_started(ours.detach())
+
+
+def test_one_frame_is_read_and_no_more() -> None:
+    ours, theirs = socket.socketpair()
+    document = b"x" * (attach.MAX_PAYLOAD + 1)
+    writer = threading.Thread(target=theirs.sendall, args=(attach.frame(attach.EXEC, document) + b"more",))
+    writer.start()
+    assert attach.read_frame(ours.fileno()) == (attach.EXEC, document)
+    writer.join()
+    assert ours.recv(10) == b"more"
+    theirs.send(attach.frame(attach.EXEC, b"cut")[:-1])
+    theirs.close()
+    assert attach.read_frame(ours.fileno()) is None
+    assert attach.read_frame(ours.fileno()) is None
+    ours.close()
+
+
+def test_a_frame_longer_than_any_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.send(attach.HEADER.pack(attach.EXEC, attach.MAX_DOCUMENT + 1))
+    with pytest.raises(ValueError, match="a frame of"):
+        attach.read_frame(ours.fileno())
+    ours.close()
+    theirs.close()
 
 
 def test_started_leaves_what_follows_to_the_session() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from engine.containers import usecases
+from engine.containers.execution import exec_
 from engine.containers.options import ExecOptions
-from engine.containers.terminal import DETACH_KEYS, parse_detach_keys
 from engine.context import Context
 
 TYPE_CHECKING = False
@@ -14,8 +13,11 @@ if TYPE_CHECKING:
 
 def main(context: Context, container: str, command: list[str], detach_keys: str | None, **asked: Any) -> int:
     options = ExecOptions(**asked)
-    options.detach_keys = parse_detach_keys(detach_keys) if detach_keys is not None else DETACH_KEYS
-    code = usecases.exec_(context, container, command, options)
+    if detach_keys is not None:
+        from engine.containers.terminal import parse_detach_keys
+
+        options.detach_keys = parse_detach_keys(detach_keys)
+    code = exec_(context, container, command, options)
     if code is None and not options.detach:
         from engine.cli.commands.attach import detached
 
