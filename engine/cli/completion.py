@@ -51,8 +51,10 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "format": ("json",),
     "health_on_failure": ("kill", "none", "restart", "stop"),
     "ipc": ("container:", "host", "none", "private", "shareable"),
-    "log_driver": ("json-file", "none"),
-    "log_opts": ("max-file=", "max-size="),
+    "log_driver": ("json-file", "local", "journald", "none"),
+    "log_opts": (
+        "compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-buffer-size=", "max-file=", "max-size=", "mode=", "tag=",
+    ),
     "mounts": ("type=bind,", "type=tmpfs,", "type=volume,"),
     "network": ("container:",),
     "pid": ("container:", "host"),

@@ -94,10 +94,10 @@ def container_options(
     ] = None,
     labels: Annotated[Strings, option("-l", "--label", kind="list", help="Set meta data on a container")] = None,
     log_driver: Annotated[
-        String, option("--log-driver", help="Logging driver for the container (json-file|none)")
+        String, option("--log-driver", help="Logging driver for the container (json-file|local|journald|none)")
     ] = None,
     log_opts: Annotated[
-        Strings, option("--log-opt", kind="list", help="Log driver options (max-size, max-file)")
+        Strings, option("--log-opt", kind="list", help="Log driver options (max-size, max-file, tag, …)")
     ] = None,
     memory: Annotated[String, option("-m", "--memory", kind="bytes", help="Memory limit")] = None,
     memory_reservation: Annotated[
