@@ -53,7 +53,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "ipc": ("container:", "host", "none", "private", "shareable"),
     "log_driver": ("json-file", "local", "journald", "none"),
     "log_opts": (
-        "compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-buffer-size=", "max-file=", "max-size=", "mode=", "tag=",
+        "compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-buffer-size=", "max-file=", "max-size=", "mode=",
+        "tag=",
     ),
     "mounts": ("type=bind,", "type=tmpfs,", "type=volume,"),
     "network": ("container:",),
