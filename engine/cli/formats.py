@@ -41,6 +41,39 @@ def table(rows: Sequence[Sequence[str]], minimum: int = _COLUMN_MINIMUM) -> str:
     return "".join(line + "\n" for line in lines)
 
 
+def tabulated(text: str) -> str:
+    """Lines with tabs as text/tabwriter aligns them: a column is as wide as its widest cell in lines that follow each other.
+
+    What stands behind the last tab of a line is in no column.
+    """
+    lines = [line.split("\t") for line in text.split("\n")]
+    widths: list[list[int]] = [[] for _ in lines]
+    open_ = [at for at, cells in enumerate(lines) if len(cells) > 1]
+    column = 0
+    while open_:
+        for block in _neighbours(open_):
+            width = max(_COLUMN_MINIMUM, *(len(lines[at][column]) + _COLUMN_GAP for at in block))
+            for at in block:
+                widths[at].append(width)
+        column += 1
+        open_ = [at for at in open_ if len(lines[at]) > column + 1]
+    return "\n".join(
+        "".join(f"{cell:<{width}}" for cell, width in zip(cells, wide, strict=False)) + cells[-1]
+        for cells, wide in zip(lines, widths, strict=True)
+    )
+
+
+def _neighbours(numbers: Sequence[int]) -> list[list[int]]:
+    """Ascending numbers, split where one is left out."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] == number - 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return found
+
+
 def duration(seconds: float) -> str:
     """go-units' HumanDuration: "Less than a second", "About a minute", "3 weeks"."""
     whole = int(seconds)

@@ -1,7 +1,8 @@
-"""`--format`: `json`, and of Go's text/template what people type: `{{.ID}}`, `{{json .Config}}`, `table {{.ID}}\\t{{.Names}}`.
+"""`--format`: what a command shows, as JSON or by a Go template (gotemplate/), as Docker's client has it.
 
-A template is a list of texts and of (function, path) pairs, read once and rendered for each object. Everything else of
-the template language is refused with a UsageError that says what is understood.
+A listing (docker/cli, cli/command/formatter) is rows of fields, one execution of the template each; `table …` aligns the columns
+and puts titles above them, which the same template makes from the titles of the fields. Parsed once, whatever the number of rows.
+The template engine is loaded only where a template is asked for.
 """
 
 from __future__ import annotations
@@ -11,124 +12,135 @@ from engine.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    Part = str | tuple[str, list[str]]
+    from engine.cli.gotemplate.parser import Template
+    from engine.cli.gotemplate.values import Struct
 
-_HINT = "understood are 'json', fields such as {{.ID}} or {{.State.Status}}, and {{json .Field}}"
-_FUNCTIONS = {
-    "json": lambda value: compact_json(value),
-    "upper": lambda value: go_text(value).upper(),
-    "lower": lambda value: go_text(value).lower(),
-    "": lambda value: go_text(value),
-}
+PREFIX = "template parsing error: "
+_NIL_TYPE = "*v1.Platform"  # the one field that may be nil
+_HEADER_TYPE = "formatter.SubHeaderContext"
 
 
-def compact_json(value: Any, sort_keys: bool = False) -> str:
-    """JSON as Go writes it, without blanks; with `sort_keys` as it writes a map."""
-    import json
+class Row(dict):  # type: ignore[type-arg]
+    """The fields of one line. `labels` are what its method Label answers from, None where it has no such method."""
 
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=sort_keys)
+    __slots__ = ("go_type", "labels")
+
+    def __init__(self, go_type: str, fields: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> None:
+        super().__init__(fields)
+        self.go_type, self.labels = go_type, labels
+
+    def struct(self) -> Struct:
+        """As a template has it."""
+        from engine.cli.gotemplate.values import Nil, Struct
+
+        for name, value in self.items():
+            if value is None:
+                self[name] = Nil(_NIL_TYPE)
+        methods = {} if self.labels is None else {"Label": (1, self._label)}
+        return Struct(self.go_type, self, methods, json=self.json)
+
+    def _label(self, name: str) -> str:
+        return (self.labels or {}).get(name, "")
+
+    def json(self) -> str:
+        """Docker's: a map, so by name, and fit to stand in HTML."""
+        from engine.cli.gotemplate.jsontext import compact
+
+        return compact({name: self[name] for name in sorted(self)}, escape_html=True)
+
+
+def compact_json(value: Any) -> str:
+    """JSON as Go writes it, without blanks."""
+    from engine.cli.gotemplate.jsontext import compact
+
+    return compact(value)
+
+
+def parse(format: str, prefix: str = PREFIX, name: str = "", exit_code: int | None = None) -> Template:
+    """The template; `prefix` and `exit_code` are of the UsageError for what is none."""
+    from engine.cli.gotemplate.parser import Template
+
+    try:
+        return Template(format, name)
+    except UsageError as e:
+        raise failure(prefix, e, exit_code) from None
+
+
+def execute(template: Template, value: Any, prefix: str = PREFIX, exit_code: int | None = None) -> str:
+    """The text for one value."""
+    from engine.cli.gotemplate.execute import execute
+
+    try:
+        return execute(template, value)
+    except UsageError as e:
+        raise failure(prefix, e, exit_code) from None
+
+
+def show_one(format: str, value: Any, name: str = "") -> None:
+    """Prints one object that is shown by itself (`version`, `info`); as in Docker, the line ends also after an error."""
+    template = parse("{{json .}}" if format == "json" else format, name=name, exit_code=64)
+    try:
+        print(execute(template, value, prefix=""))
+    except UsageError:
+        print()
+        raise
+
+
+def failure(prefix: str, error: UsageError, exit_code: int | None) -> UsageError:
+    """The error as a command tells it."""
+    told = UsageError(prefix + error.message)
+    told.exit_code = exit_code
+    return told
 
 
 def show(
-    items: Sequence[dict[str, str]],
+    items: Sequence[Row],
     columns: Sequence[str],
-    headers: dict[str, str],
+    headers: Mapping[str, str],
     format: str | None,
     only: str | None,
+    raw: str | None = None,
 ) -> None:
-    """Prints a listing: by `--format`, or (`-q`) the field `only`, or the columns as a table."""
-    if only:
+    """Prints a listing: by `--format`, or (`-q`) the field `only`, or the columns as a table. `raw` is what `raw` means."""
+    if format and format != "table":
+        text = rows(raw if raw and format == "raw" else format, items, headers)
+    elif only:
         text = "".join(item[only] + "\n" for item in items)
-    elif format and format != "table":
-        text = rows(format, items, headers)
     else:
         text = formats.table([[headers[c] for c in columns], *([item[c] for c in columns] for item in items)])
     print(text, end="")
 
 
-def rows(format: str, items: Sequence[dict[str, Any]], headers: dict[str, str]) -> str:
-    """One line for each item; `headers` are the fields that exist and the column titles of a `table` format."""
+def rows(format: str, items: Iterable[Row], headers: Mapping[str, str]) -> str:
+    """One text for each item, each with a line feed; `headers` are the column titles of a `table` format."""
     if format == "json":
-        return "".join(compact_json(item, sort_keys=True) + "\n" for item in items)
-    is_table = format.startswith("table ")
-    parts = parse(format.removeprefix("table ") if is_table else format)
-    _check_fields(parts, headers)
-    lines = [render(parts, dict(sorted(item.items()))) for item in items]
-    if is_table:
-        header = "".join(p if isinstance(p, str) else headers.get(p[1][0], "") if p[1] else "" for p in parts)
-        return formats.table([line.split("\t") for line in (header, *lines)])
-    return "".join(line + "\n" for line in lines)
+        return "".join(item.json() + "\n" for item in items)
+    is_table = format.startswith("table")
+    template = parse(format.removeprefix("table").strip(" ").replace("\\t", "\t").replace("\\n", "\n"))
+    body = "".join(execute(template, item.struct()) + "\n" for item in items)
+    return formats.tabulated(_header(template, headers) + "\n" + body) if is_table else body
 
 
-def one(format: str, value: Any) -> str:
-    """The text for one object that is shown by itself (`version`, `info`, one of `inspect`)."""
-    if format == "json":
-        return compact_json(value)
-    return render(parse(format), value)
+def _header(template: Template, headers: Mapping[str, str]) -> str:
+    """What the template makes of the titles; as far as it comes, where it cannot be made of them."""
+    from engine.cli.gotemplate.execute import execute
+    from engine.cli.gotemplate.functions import HEADER_FUNCTIONS
+    from engine.cli.gotemplate.values import Map
+
+    titles = Map(headers)
+    titles.go_type = _HEADER_TYPE
+    titles.methods = {"Label": (1, _label_title)}
+    out: list[str] = []
+    try:
+        execute(template, titles, functions=HEADER_FUNCTIONS, out=out)
+    except UsageError:
+        # the rows have been made: as in Docker, a title is not worth an error
+        pass
+    return "".join(out)
 
 
-def parse(template: str) -> list[Part]:
-    """The parts of a template. `\\t` and `\\n` are what they are in C, as on Docker's command line."""
-    parts: list[Part] = []
-    rest = template.replace("\\t", "\t").replace("\\n", "\n")
-    while rest:
-        text, opened, rest = rest.partition("{{")
-        if text:
-            parts.append(text)
-        if opened:
-            action, closed, rest = rest.partition("}}")
-            if not closed:
-                raise UsageError(f"template parsing error: unclosed action in {template!r}", _HINT)
-            parts.append(_action(action.strip().strip("-").strip()))
-    return parts
-
-
-def _action(text: str) -> Part:
-    function, _, path = text.rpartition(" ")
-    function = function.strip()
-    names = path.removeprefix(".").split(".") if path != "." else []
-    plain = all(name.replace("_", "").isalnum() for name in names)
-    if function not in _FUNCTIONS or not path.startswith(".") or not plain:
-        raise UsageError(f"template parsing error: {{{{{text}}}}} is not understood", _HINT)
-    return function, names
-
-
-def render(parts: Sequence[Part], item: Any) -> str:
-    """The text for one object. UsageError for a field that it does not have."""
-    return "".join(part if isinstance(part, str) else _FUNCTIONS[part[0]](_field(item, part[1])) for part in parts)
-
-
-def _field(value: Any, path: Sequence[str]) -> Any:
-    """What is at the path. As in Docker, a key that a map of the user's lacks (a label) is `<no value>` and no error."""
-    for name in path:
-        if isinstance(value, dict) and name not in value and name[:1].isupper():
-            field = ".".join(["", *path])
-            raise UsageError(
-                f'template parsing error: executing "" at <{field}>: map has no entry for key "{name}"',
-                f"there are {', '.join(value)}",
-            )
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _check_fields(parts: Sequence[Part], headers: dict[str, str]) -> None:
-    for part in parts:
-        if not isinstance(part, str) and part[1] and part[1][0] not in headers:
-            known = ", ".join(sorted(headers))
-            raise UsageError(f"template parsing error: no field .{part[1][0]} here", f"the fields are {known}")
-
-
-def go_text(value: Any) -> str:
-    """What Go's fmt prints for a value: `true`, `[a b]`, `map[k:v]`, `<no value>`."""
-    if value is None:
-        return "<no value>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + " ".join(go_text(v) for v in value) + "]"
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{k}:{go_text(v)}" for k, v in sorted(value.items())) + "]"
-    return str(value)
+def _label_title(name: str) -> str:
+    return name.rpartition(".")[2].replace("-", " ").replace("_", " ")

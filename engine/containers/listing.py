@@ -34,6 +34,8 @@ class Filters:
             "health": _health,
             "id": lambda text: lambda found: _matches(text, found["Id"]),
             "is-task": _is_task,
+            # of Windows; on Linux Docker takes whatever it is for true
+            "isolation": lambda text: lambda found: True,
             "label": _label,
             "name": _name,
             "network": _network,

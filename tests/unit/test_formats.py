@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from engine.cli import formats, templates, values
+from engine.cli import formats, values
 from engine.errors import UsageError
 
 HOUR, DAY = 3600, 86400
@@ -110,50 +108,6 @@ def test_table_is_laid_out_as_tabwriter_does() -> None:
 )
 def test_command(path: str, arguments: list[str], truncate: bool, text: str) -> None:
     assert formats.command(path, arguments, truncate) == text
-
-
-ITEM = {"Name": "n", "On": True, "None": None, "List": ["a", "b"], "Map": {"k": "v", "deep": {"x": 1}}}
-
-
-@pytest.mark.parametrize(
-    "template, text",
-    [
-        ("{{.Name}}", "n"),
-        ("{{ .Name }}-{{.On}}", "n-true"),
-        ("{{.Map.deep.x}}", "1"),
-        ("{{.List}} {{.Map}}", "[a b] map[deep:map[x:1] k:v]"),
-        ("{{json .Map}}", '{"k":"v","deep":{"x":1}}'),
-        ("{{json .}}", json.dumps(ITEM, separators=(",", ":"))),
-        ("{{.nothing}}{{.None}}{{.Name.deeper}}", "<no value><no value><no value>"),
-        ("{{upper .Name}}\\t|", "N\t|"),
-        ("plain", "plain"),
-    ],
-)
-def test_template(template: str, text: str) -> None:
-    assert templates.render(templates.parse(template), ITEM) == text
-
-
-@pytest.mark.parametrize(
-    "template", ["{{range .List}}{{end}}", "{{.Name", "{{Name}}", "{{.Name | json}}", "{{json .a .b}}"]
-)
-def test_what_is_not_understood_is_refused(template: str) -> None:
-    with pytest.raises(UsageError, match="template parsing error"):
-        templates.parse(template)
-
-
-def test_a_field_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UsageError, match='map has no entry for key "Deep"'):
-        templates.render(templates.parse("{{.Map.Deep}}"), ITEM)
-
-
-def test_rows() -> None:
-    items = [{"ID": "1", "Name": "a"}, {"ID": "22", "Name": "b"}]
-    headers = {"ID": "AN ID", "Name": "NAMES"}
-    assert templates.rows("json", items, headers) == '{"ID":"1","Name":"a"}\n{"ID":"22","Name":"b"}\n'
-    assert templates.rows("{{.Name}}={{.ID}}", items, headers) == "a=1\nb=22\n"
-    assert templates.rows("table {{.ID}}\\t{{.Name}}", items, headers) == "AN ID     NAMES\n1         a\n22        b\n"
-    with pytest.raises(UsageError, match="no field .Nmae here"):
-        templates.rows("{{.Nmae}}", items, headers)
 
 
 @pytest.mark.parametrize(

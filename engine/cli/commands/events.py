@@ -31,9 +31,13 @@ def _shower(format: str | None) -> Any:
     if not format:
         return _line
     if format == "json":
-        return lambda event: templates.compact_json(_as_docker(event))
-    parts = templates.parse(format)
-    return lambda event: templates.render(parts, _fields(event))
+        return lambda event: templates.compact_json(_struct(event, "events.Message"))
+    prefix, code = "Error parsing format: ", 64
+    template = templates.parse(format, prefix, exit_code=code)
+    # Docker's client tries it on an event of no kind first
+    nothing = {"Type": "", "Action": "", "Actor": {"ID": "", "Attributes": {}}, "scope": "", "time": 0, "timeNano": 0}
+    templates.execute(template, _struct(nothing, "*events.Message"), prefix, code)
+    return lambda event: templates.execute(template, _struct(event, "events.Message"))
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -59,17 +63,29 @@ def _as_docker(event: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _fields(event: dict[str, Any]) -> dict[str, Any]:
-    """The names that a template has."""
+def _struct(event: dict[str, Any], go_type: str) -> Any:
+    """What a template has."""
+    from engine.cli.gotemplate.values import Map, Struct, number, string
+
     found = _as_docker(event)
-    return {
-        "Type": found["Type"],
-        "Action": found["Action"],
-        "Actor": found["Actor"],
-        "ID": found.get("id", ""),
+    attributes = Map(found["Actor"]["Attributes"])
+    attributes.go_type = "map[string]string"
+    actor = {"ID": found["Actor"]["ID"], "Attributes": attributes}
+    fields = {
         "Status": found.get("status", ""),
+        "ID": found.get("id", ""),
         "From": found.get("from", ""),
+        "Type": string("events.Type", found["Type"]),
+        "Action": string("events.Action", found["Action"]),
+        "Actor": Struct("events.Actor", actor),
         "Scope": found["scope"],
-        "Time": found["time"],
-        "TimeNano": found["timeNano"],
+        "Time": number("int64", found["time"]),
+        "TimeNano": number("int64", found["timeNano"]),
     }
+    return Struct(go_type, fields, json=lambda: templates.compact_json(Struct("", _json_order(found))))
+
+
+def _json_order(found: dict[str, Any]) -> dict[str, Any]:
+    from engine.cli.gotemplate.values import Struct
+
+    return found | {"Actor": Struct("", found["Actor"])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from engine.cli import formats, templates
+from engine.cli.templates import Row
 from engine.context import Context
 from engine.images import describe
 from engine.storage.images import ImageStore
@@ -27,14 +28,17 @@ def main(context: Context, image: str, format: str | None, human: bool, no_trunc
         created = formats.seconds_of(step["Created"])
         by = step["CreatedBy"].replace("\t", " ")
         rows.append(
-            {
-                "ID": step["Id"] if no_trunc else formats.short_id(step["Id"]),
-                "CreatedSince": formats.ago(step["Created"], now) if created else "N/A",
-                "CreatedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created)) if created else "",
-                "CreatedBy": by if no_trunc else formats.ellipsis(by, _LONGEST_STEP),
-                "Size": formats.size(step["Size"]) if human else str(step["Size"]),
-                "Comment": step["Comment"],
-            }
+            Row(
+                "*image.historyContext",
+                {
+                    "ID": step["Id"] if no_trunc else formats.short_id(step["Id"]),
+                    "CreatedSince": formats.ago(step["Created"], now) if created else "N/A",
+                    "CreatedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created)) if created else "",
+                    "CreatedBy": by if no_trunc else formats.ellipsis(by, _LONGEST_STEP),
+                    "Size": formats.size(step["Size"]) if human else str(step["Size"]),
+                    "Comment": step["Comment"],
+                },
+            )
         )
     columns = ["ID", "CreatedSince" if human else "CreatedAt", "CreatedBy", "Size", "Comment"]
     templates.show(rows, columns, HEADERS, format, "ID" if quiet else None)

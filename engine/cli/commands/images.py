@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from engine.cli import formats, templates
+from engine.cli.templates import Row
 from engine.context import Context
 from engine.images.reference import Reference
 from engine.storage.images import Image, ImageStore
@@ -20,9 +21,19 @@ HEADERS = {
     "Containers": "CONTAINERS",
     "SharedSize": "SHARED SIZE",
     "UniqueSize": "UNIQUE SIZE",
+    "VirtualSize": "SIZE",
 }
+TYPE = "*formatter.imageContext"
 NONE = "<none>"
 # What Docker has a field for and counts only in `system df`.
+_RAW_QUIET = "image_id: {{.ID}}"
+_RAW = """\
+repository: {{.Repository}}
+tag: {{.Tag}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}
+"""
 _NOT_COUNTED = {"Containers": "N/A", "SharedSize": "N/A", "UniqueSize": "N/A"}
 
 
@@ -31,25 +42,31 @@ def main(
 ) -> None:
     now = time.time()
     rows = []
-    digests = digests or ".Digest" in (format or "")
+    if digests and (format or "").startswith("table {{") and "{{.Digest}}" not in (format or ""):
+        format = f"{format}\t{{{{.Digest}}}}"
+    digests = digests or "{{.Digest}}" in (format or "")
     for image in ImageStore(context.paths).list_():
         for name, tag, digest in names(image, digests):
             if repository and not _matches(repository, name, tag):
                 continue
             rows.append(
-                {
-                    "Repository": name,
-                    "Tag": tag,
-                    "Digest": digest,
-                    "ID": image.id if no_trunc else image.short_id,
-                    "CreatedSince": formats.ago(image.created, now) if formats.seconds_of(image.created) else "N/A",
-                    "CreatedAt": formats.local_time(formats.seconds_of(image.created)),
-                    "Size": formats.size(image.size),
-                    **_NOT_COUNTED,
-                }
+                Row(
+                    TYPE,
+                    {
+                        "Repository": name,
+                        "Tag": tag,
+                        "Digest": digest,
+                        "ID": image.id if no_trunc else image.short_id,
+                        "CreatedSince": formats.ago(image.created, now) if formats.seconds_of(image.created) else "N/A",
+                        "CreatedAt": formats.local_time(formats.seconds_of(image.created)),
+                        "Size": formats.size(image.size),
+                        "VirtualSize": formats.exact_size(image.size),
+                        **_NOT_COUNTED,
+                    },
+                )
             )
     columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
-    templates.show(rows, columns, HEADERS, format, "ID" if quiet else None)
+    templates.show(rows, columns, HEADERS, format, "ID" if quiet else None, _RAW_QUIET if quiet else _RAW)
 
 
 def names(image: Image, digests: bool) -> list[tuple[str, str, str]]:

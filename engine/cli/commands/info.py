@@ -14,13 +14,16 @@ from engine.storage.images import ImageStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
+
+    from engine.cli.gotemplate.values import Struct
 
 
 def main(context: Context, format: str | None) -> None:
     value = collect(context)
     if format:
-        print(templates.one(format, value))
+        templates.show_one(format, _struct(value))
         return
     lines = [
         f"Version: {value['ServerVersion']} (Python {value['PythonVersion']})",
@@ -45,6 +48,37 @@ def main(context: Context, format: str | None) -> None:
     print("\n".join(lines))
     for warning in value["Warnings"]:
         print(f"WARNING: {warning}")
+
+
+def _struct(value: dict[str, Any]) -> Struct:
+    """What a template has: the values here, and of the rest of Docker's what is so on every mini."""
+    from engine.cli.gotemplate.values import Struct
+
+    strings = {"Warnings": value["Warnings"], "Labels": (), "SecurityOptions": ("name=seccomp,profile=default",)}
+    plugins = {"Volume": ("local",), "Network": ("bridge", "host", "null"), "Log": ("json-file", "none")}
+    client = {"Debug": False, "Version": value["ServerVersion"], "Context": "default"}
+    fixed = {
+        "CgroupDriver": "cgroupfs",
+        "LoggingDriver": "json-file",
+        "DockerRootDir": value["MiniRootDir"],
+        "DefaultRuntime": "mini",
+        "Plugins": Struct("system.PluginsInfo", {name: _strings(names) for name, names in plugins.items()}),
+        "Swarm": Struct("swarm.Info", {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive"}),
+        "ExperimentalBuild": False,
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "ClientInfo": Struct("*system.clientInfo", client),
+        "ServerErrors": _strings(()),
+    }
+    return Struct("system.dockerInfo", value | fixed | {name: _strings(texts) for name, texts in strings.items()})
+
+
+def _strings(texts: Iterable[str]) -> Any:
+    from engine.cli.gotemplate.values import List
+
+    made = List(texts)
+    made.go_type = "[]string"
+    return made
 
 
 def collect(context: Context) -> dict[str, Any]:

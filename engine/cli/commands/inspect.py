@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from engine import lean
 from engine.cli import templates
 from engine.context import Context
 from engine.errors import InvalidReference, MiniError, NotFound, UsageError
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    Finder = Callable[[Context, str], Any]
+    from engine.cli.gotemplate.parser import Template
+
+    # (the Go type of what was found, its JSON)
+    Finder = Callable[[Context, str], tuple[str, Any]]
+
+_CONTAINER, _IMAGE, _VOLUME, _NETWORK = (
+    "container.InspectResponse",
+    "image.InspectResponse",
+    "volume.Volume",
+    "network.Inspect",
+)
 
 
 def anything(context: Context, names: list[str], format: str | None, size: bool, type: str | None) -> int:
@@ -42,35 +53,65 @@ def volumes(context: Context, names: list[str], format: str | None) -> int:
     return _show(context, names, format, [_volume])
 
 
-def networks(context: Context, names: list[str], format: str | None) -> int:
+def networks(context: Context, names: list[str], format: str | None, verbose: bool) -> int:
+    """`verbose` is for Swarm's services, of which there are none."""
     return _show(context, names, format, [_network])
 
 
 def _show(context: Context, names: list[str], format: str | None, kinds: Sequence[Finder]) -> int:
-    found, missing = [], []
+    template = templates.parse(format, exit_code=64) if format and format != "json" else None
+    found, shown, errors = [], [], []
     for name in names:
         try:
-            found.append(_first(context, name, kinds))
+            go_type, value = _first(context, name, kinds)
+            found.append(value)
+            if template:
+                shown.append(_by_template(template, go_type, value))
+            elif format:
+                shown.append(_json(go_type, value))
         except NotFound as e:
-            missing.append(e.message)
-    if not format:
+            errors.append(e.message)
+        except UsageError as e:
+            errors.append(f"mini: {e.message}")
+    if format:
+        print("\n".join(shown) if template else "[" + ",".join(shown) + "]")
+    else:
         import json
 
         print(json.dumps(found, indent=4, ensure_ascii=False))
-    elif format == "json":
-        print(templates.one("json", found))
-    else:
-        parts = templates.parse(format)
-        for value in found:
-            print(templates.render(parts, value))
     sys.stdout.flush()
-    for message in missing:
+    for message in errors:
         print(message, file=sys.stderr)
-    return 1 if missing else 0
+    return 1 if errors else 0
 
 
-def _first(context: Context, name: str, kinds: Sequence[Finder]) -> Any:
-    """The first object of that name, in Docker's order of kinds. NotFound carries the whole line to print."""
+def _json(go_type: str, value: dict[str, Any]) -> str:
+    """As Docker orders the fields."""
+    from engine.cli import gotypes
+
+    return templates.compact_json(gotypes.typed(go_type, value))
+
+
+def _by_template(template: Template, go_type: str, value: dict[str, Any]) -> str:
+    """On the Go struct; if that fails, on the JSON, where a missing key is an error: as Docker's client does it."""
+    from engine.cli import gotypes
+    from engine.cli.gotemplate.execute import execute
+    from engine.cli.gotemplate.values import numbers_as_text
+
+    struct = gotypes.typed(go_type, value)
+    try:
+        return execute(template, struct)
+    except UsageError as e:
+        if go_type == _VOLUME:
+            raise UsageError(templates.PREFIX + e.message) from None
+    try:
+        return execute(template, numbers_as_text(lean.loads(templates.compact_json(struct))), missing_is_error=True)
+    except UsageError as e:
+        raise UsageError(templates.PREFIX + e.message) from None
+
+
+def _first(context: Context, name: str, kinds: Sequence[Finder]) -> tuple[str, Any]:
+    """The first object of that name, with its Go type, in Docker's order of kinds. NotFound carries the whole line to print."""
     error: MiniError | None = None
     for kind in kinds:
         try:
@@ -80,21 +121,21 @@ def _first(context: Context, name: str, kinds: Sequence[Finder]) -> Any:
     raise NotFound(f"mini: {error.message}" if error and len(kinds) == 1 else f"Error: No such object: {name}")
 
 
-def _container(context: Context, name: str) -> Any:
+def _container(context: Context, name: str) -> tuple[str, Any]:
     from engine.containers import views
 
-    return views.inspect(context, name)
+    return _CONTAINER, views.inspect(context, name)
 
 
-def _sized(context: Context, name: str) -> Any:
+def _sized(context: Context, name: str) -> tuple[str, Any]:
     from engine.containers import listing
 
-    found = _container(context, name)
-    return found | dict(zip(("SizeRw", "SizeRootFs"), listing.sizes(context, found), strict=True))
+    go_type, found = _container(context, name)
+    return go_type, found | dict(zip(("SizeRw", "SizeRootFs"), listing.sizes(context, found), strict=True))
 
 
 def _unsized(kind: str, find: Finder) -> Finder:
-    def find_and_warn(context: Context, name: str) -> Any:
+    def find_and_warn(context: Context, name: str) -> tuple[str, Any]:
         found = find(context, name)
         print(f"WARNING: --size ignored for {kind}", file=sys.stderr)
         return found
@@ -102,20 +143,20 @@ def _unsized(kind: str, find: Finder) -> Finder:
     return find_and_warn
 
 
-def _image(context: Context, name: str) -> Any:
+def _image(context: Context, name: str) -> tuple[str, Any]:
     from engine.images import describe
     from engine.storage.images import ImageStore
 
-    return describe.inspect(context, ImageStore(context.paths).resolve(name))
+    return _IMAGE, describe.inspect(context, ImageStore(context.paths).resolve(name))
 
 
-def _volume(context: Context, name: str) -> Any:
+def _volume(context: Context, name: str) -> tuple[str, Any]:
     from engine.storage.volumes import Volumes
 
-    return Volumes(context.paths).inspect(name)
+    return _VOLUME, Volumes(context.paths).inspect(name)
 
 
-def _network(context: Context, name: str) -> Any:
+def _network(context: Context, name: str) -> tuple[str, Any]:
     from engine.cli.commands import network
 
-    return network.inspect(context, name)
+    return _NETWORK, network.inspect(context, name)

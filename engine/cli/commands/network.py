@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.cli import formats, templates
+from engine.cli.templates import Row
 from engine.context import Context
 from engine.runtime.network.model import Endpoint, Networks
 
@@ -21,6 +22,8 @@ HEADERS = {
     "IPv6": "IPV6",
     "Labels": "LABELS",
 }
+_RAW_QUIET = "network_id: {{.ID}}"
+_RAW = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
 
 
 def networks(context: Context) -> Networks:
@@ -30,7 +33,9 @@ def networks(context: Context) -> Networks:
 def list_(context: Context, format: str | None, no_trunc: bool, quiet: bool) -> None:
     known = networks(context)
     rows = [_row(known.inspect(network), not no_trunc) for network in known.list_()]
-    templates.show(rows, ("ID", "Name", "Driver", "Scope"), HEADERS, format, "ID" if quiet else None)
+    templates.show(
+        rows, ("ID", "Name", "Driver", "Scope"), HEADERS, format, "ID" if quiet else None, _RAW_QUIET if quiet else _RAW
+    )
 
 
 def inspect(context: Context, name: str) -> dict[str, Any]:
@@ -43,15 +48,20 @@ def inspect(context: Context, name: str) -> dict[str, Any]:
     return known.inspect(network, [(owner, e["Name"], Endpoint.from_json(e)) for owner, e in found.items()])
 
 
-def _row(network: dict[str, Any], truncate: bool) -> dict[str, str]:
-    return {
+def _row(network: dict[str, Any], truncate: bool) -> Row:
+    fields = {
         "ID": network["Id"][:12] if truncate else network["Id"],
         "Name": network["Name"],
         "Driver": network["Driver"],
         "Scope": network["Scope"],
         "CreatedAt": formats.local_time(formats.seconds_of(network["Created"])),
-        "Internal": templates.go_text(bool(network.get("Internal"))),
-        "IPv4": templates.go_text(network["IPAM"]["Config"] != []),
-        "IPv6": templates.go_text(bool(network.get("EnableIPv6"))),
+        "Internal": _text(network.get("Internal")),
+        "IPv4": _text(network["IPAM"]["Config"] != []),
+        "IPv6": _text(network.get("EnableIPv6")),
         "Labels": formats.labels(network.get("Labels")),
     }
+    return Row("*network.networkContext", fields, network.get("Labels") or {})
+
+
+def _text(value: Any) -> str:
+    return "true" if value else "false"

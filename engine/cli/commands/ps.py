@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from engine.cli import formats, templates
+from engine.cli.templates import Row
 from engine.containers import views
 from engine.context import Context
 
@@ -12,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+TYPE = "*formatter.ContainerContext"
 COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 HEADERS = {
     "ID": "CONTAINER ID",
@@ -24,11 +27,26 @@ HEADERS = {
     "Mounts": "MOUNTS",
     "Names": "NAMES",
     "Networks": "NETWORKS",
+    "Platform": "PLATFORM",
     "Ports": "PORTS",
     "Size": "SIZE",
     "State": "STATE",
     "Status": "STATUS",
 }
+# What Docker's formatter has for a container of which it knows nothing.
+_NO_CONTAINER = {"Command": '""', "LocalVolumes": "0", "Size": "0B", "Platform": None}
+_RAW = """\
+container_id: {{.ID}}
+image: {{.Image}}
+command: {{.Command}}
+created_at: {{.CreatedAt}}
+state: {{- pad .State 1 0}}
+status: {{- pad .Status 1 0}}
+names: {{.Names}}
+labels: {{- pad .Labels 1 0}}
+ports: {{- pad .Ports 1 0}}
+"""
+_RAW_SIZED = _RAW + "size: {{.Size}}\n"
 
 
 def main(
@@ -42,17 +60,43 @@ def main(
     quiet: bool,
     size: bool,
 ) -> None:
+    size = _checked(format) or size if format else size
+    if format and quiet:
+        print("WARNING: Ignoring custom format, because both --format and --quiet are set.", file=sys.stderr)
+        format = None
     found = _chosen(context, all, filter, 1 if latest else last)
     now = time.time()
     rows = [row(c, now, truncate=not no_trunc) for c in found]
-    if not quiet and (size or ".Size" in (format or "")):
+    if not quiet and size:
         from engine.containers import listing
 
         for shown, container in zip(rows, found, strict=True):
             written, with_image = listing.sizes(context, container)
             shown["Size"] = f"{formats.size(written)} (virtual {formats.size(with_image)})"
     columns = (*COLUMNS, "Size") if size else COLUMNS
-    templates.show(rows, columns, HEADERS, format, "ID" if quiet else None)
+    templates.show(rows, columns, HEADERS, format, "ID" if quiet else None, _RAW_SIZED if size else _RAW)
+
+
+def _checked(format: str) -> bool:
+    """Whether the template asks for the size, which takes long. UsageError for one that cannot be executed on no container."""
+    asked = _Asked(TYPE, dict.fromkeys(HEADERS, "") | _NO_CONTAINER, {})
+    template = templates.parse(format, "failed to parse template: ")
+    templates.execute(template, asked.struct(), "failed to execute template: ")
+    return asked.size
+
+
+class _Asked(Row):
+    """Notes whether its size is asked for."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, go_type: str, fields: dict[str, Any], labels: dict[str, str]) -> None:
+        super().__init__(go_type, fields, labels)
+        self.size = False
+
+    def __getitem__(self, name: str) -> Any:
+        self.size = self.size or name == "Size"
+        return super().__getitem__(name)
 
 
 def _chosen(context: Context, all: bool, filter: list[str], last: int) -> list[dict[str, Any]]:
@@ -71,14 +115,14 @@ def _chosen(context: Context, all: bool, filter: list[str], last: int) -> list[d
     return found if all else [c for c in found if c["State"]["Running"]]
 
 
-def row(container: dict[str, Any], now: float, truncate: bool) -> dict[str, str]:
+def row(container: dict[str, Any], now: float, truncate: bool) -> Row:
     """Docker's fields of one line, from the inspect object."""
     config, state = container["Config"], container["State"]
     image = config["Image"]
     mounts = container.get("Mounts") or []
     sources = [m.get("Name") or m.get("Source") or "" for m in mounts]
     networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
-    return {
+    fields = {
         "ID": container["Id"][:12] if truncate else container["Id"],
         "Image": formats.short_id(image) if truncate and image.startswith("sha256:") else image,
         "Command": formats.command(container["Path"], container["Args"] or [], truncate),
@@ -89,8 +133,10 @@ def row(container: dict[str, Any], now: float, truncate: bool) -> dict[str, str]
         "Mounts": ",".join(formats.ellipsis(s, 15) if truncate else s for s in sources),
         "Names": container["Name"].removeprefix("/"),
         "Networks": ",".join(sorted(networks)),
+        "Platform": None,
         "Ports": "",
         "Size": "0B",
         "State": state["Status"],
         "Status": formats.status(state, now),
     }
+    return Row(TYPE, fields, config.get("Labels") or {})

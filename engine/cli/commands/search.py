@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.cli import templates, values
+from engine.cli.templates import Row
 from engine.context import Context
 from engine.errors import UsageError
 from engine.images.search import Found, search
@@ -24,13 +25,16 @@ def main(context: Context, term: str, filter: list[str], format: str | None, lim
         raise UsageError(f"limit {limit} is outside the range of [1, {MAX_LIMIT}]")
     wanted = [_filter(text) for text in filter]
     rows = [
-        {
-            "Name": found.name,
-            "Description": _one_line(found.description, no_trunc),
-            "StarCount": str(found.stars),
-            "IsOfficial": "[OK]" if found.official else "",
-            "IsAutomated": "[OK]" if found.automated else "",
-        }
+        Row(
+            "*formatter.searchContext",
+            {
+                "Name": found.name,
+                "Description": _one_line(found.description, no_trunc),
+                "StarCount": str(found.stars),
+                "IsOfficial": "[OK]" if found.official else "",
+                "IsAutomated": "[OK]" if found.automated else "",
+            },
+        )
         for found in search(term, context.environ, limit)
         if all(_matches(found, name, value) for name, value in wanted)
     ]

@@ -6,6 +6,7 @@ import sys
 import time
 
 from engine.cli import formats, templates
+from engine.cli.templates import Row
 from engine.containers import statistics
 from engine.containers.statistics import Sample
 from engine.context import Context
@@ -89,10 +90,10 @@ class _View:
             return templates.rows(format, rows, HEADERS)
         return formats.table([[HEADERS[c] for c in COLUMNS], *([row[c] for c in COLUMNS] for row in rows)])
 
-    def _row(self, name: str, record: Record) -> dict[str, str]:
+    def _row(self, name: str, record: Record) -> Row:
         before, now = self._samples[record.id]
         cpu = statistics.cpu_percent(before, now) if before else 0.0
-        return {
+        fields = {
             "Container": name,
             "ID": record.id[:12] if self._truncate else record.id,
             "Name": record.name,
@@ -103,3 +104,4 @@ class _View:
             "BlockIO": f"{formats.size(now.read)} / {formats.size(now.written)}",
             "PIDs": str(now.pids),
         }
+        return Row("*container.statsContext", fields)

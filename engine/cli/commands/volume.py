@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.cli import formats, templates, values
 from engine.cli.each import each
+from engine.cli.templates import Row
 from engine.context import Context
 from engine.storage.volumes import Volume, Volumes
 
@@ -21,6 +22,7 @@ HEADERS = {
 }
 # What Docker has a field for and counts only in `system df`, or for volumes of a cluster.
 _NOT_COUNTED = dict.fromkeys(("Links", "Size", "Status", "Group", "Availability"), "N/A")
+_RAW, _RAW_QUIET = "name: {{.Name}}\ndriver: {{.Driver}}\n", "name: {{.Name}}"
 
 
 def create(context: Context, name: str | None, driver: str, label: list[str], opt: list[str]) -> None:
@@ -31,12 +33,12 @@ def list_(context: Context, filter: list[str], format: str | None, quiet: bool) 
     from engine.containers import volumes
 
     rows = [row(volume) for volume in volumes.list_(context, filter)]
-    templates.show(rows, ("Driver", "Name"), HEADERS, format, "Name" if quiet else None)
+    templates.show(rows, ("Driver", "Name"), HEADERS, format, "Name" if quiet else None, _RAW_QUIET if quiet else _RAW)
 
 
-def row(volume: Volume) -> dict[str, str]:
+def row(volume: Volume) -> Row:
     """Docker's fields of one line."""
-    return {
+    fields = {
         "Driver": volume.driver,
         "Name": volume.name,
         "Labels": formats.labels(volume.labels),
@@ -44,6 +46,7 @@ def row(volume: Volume) -> dict[str, str]:
         "Scope": "local",
         **_NOT_COUNTED,
     }
+    return Row("*formatter.volumeContext", fields, volume.labels)
 
 
 def remove(context: Context, volume: list[str], force: bool) -> int:

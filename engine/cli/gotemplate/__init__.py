@@ -1,0 +1,1 @@
+"""Go's text/template, which `--format` is written in: lexer, parser, execute, functions, printing, values."""
