@@ -81,11 +81,13 @@ _FILTERS = {
     ),
     "search": ("is-automated", "is-official", "stars"),
     "system prune": _PRUNE,
+    "volume ls": ("dangling", "driver", "label", "name"),
     "volume prune": ("all", "label", "label!"),
 }  # fmt: skip
 _FILTER_VALUES = {
     "all": ("false", "true"),
     "dangling": ("false", "true"),
+    "driver": ("local",),
     "health": ("healthy", "none", "starting", "unhealthy"),
     "is-automated": ("false", "true"),
     "is-official": ("false", "true"),

@@ -17,7 +17,7 @@ SAME = [
     "rename ", "update ", "port ", "container start ", "ps ",
     "volume rm ", "volume inspect ", "volume ls ", "rmi ", "image inspect ", "run ", "push ", "history ", "save ", "tag ",
     "run --restart ", "run --pull ", "run --ipc ", "run --pid ", "run --uts ", "run --userns ", "run --cgroupns ",
-    "run --attach ", "run --volumes-from ", "run --network ", "run --name ",
+    "run --attach ", "run --volumes-from ", "network inspect ", "run --name ",
     "container unp", "volume p", "sto", "images --dig", "run --add",
 ]  # fmt: skip
 

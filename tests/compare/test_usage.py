@@ -274,6 +274,7 @@ SAME = """
     run -v !:/b {image} true
     run -v /:/ {image} true
     run --volumes-from nosuch {image} true
+    run --volumes-from x:nosuch {image} true
     run {image} /nosuch
     run {image} nosuch
     run --entrypoint nosuch {image}
@@ -332,6 +333,7 @@ SAME = """
     push INVALID
     images INVALID
     volume create !
+    volume create --driver nosuch x
     volume rm nosuch
     volume rm -f nosuch
     ps --last x
@@ -375,7 +377,6 @@ OTHERWISE = {
     "run -v : {image} true": "nothing is mounted anywhere in Docker, silently",
     "run -v a:b {image} true": "the same",
     "run -v a:/b:ro:rw {image} true": "says what is wrong with it",
-    "run --volumes-from x:nosuch {image} true": "the container is looked for first",
     "run {image} /etc": "the reason",
     "run {image} ''": "the reason",
     "kill nosuch": "says it once",
@@ -392,7 +393,6 @@ OTHERWISE = {
     "save nosuch": "names the tag that was looked for",
     "inspect --type nosuch nosuch": "the types that mini has",
     "load -i {dir}/bad": "the place in the archive",
-    "volume create --driver nosuch x": "the driver is at fault, not the volume",
     "search --limit 0 x": "nobody asks for no result: Docker takes 0 for the default",
     "search --limit 101 x": "lower case",
     "search --filter nosuch=1 x": "lower case",

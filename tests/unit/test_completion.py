@@ -46,7 +46,7 @@ def context(tmp_path: Path) -> Context:
         (["container", "l"], "logs ls"),
         (["image", "r"], "rm"),
         (["vol"], "volume"),
-        (["volume", ""], "create inspect ls prune rm"),
+        (["volume", "p"], "prune"),
         (["__"], ""),
         (["nosuch", ""], ""),
         (["container", "nosuch", ""], ""),
