@@ -94,8 +94,10 @@ def _told(root: Root, action: str, copied: Copied) -> Copied:
 
 
 def _failure(e: OSError) -> MiniError:
+    mapped = "its ids are mapped, and not those of root (idmap=…): copy to that directory on the host"
+    hint = mapped if e.errno == errno.EOVERFLOW else None
     text = (e.strerror or str(e)).lower() if e.errno != errno.EBUSY else str(e.strerror)
-    return MiniError(f"{text}: {os.fsdecode(e.filename)}" if e.filename is not None else text)
+    return MiniError(f"{text}: {os.fsdecode(e.filename)}" if e.filename is not None else text, hint)
 
 
 def _check_output(path: str) -> None:

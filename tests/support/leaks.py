@@ -46,7 +46,7 @@ def find(mini: Mini, images_too: bool) -> list[str]:
     left += [f"cgroup {path}" for tree in hierarchies() for path in directories(tree.path + mini.cgroup_parent)]
     left += [f"process {pid} {_command(pid)}" for pid in processes(mini)]
     left += [f"loop device of {path}" for path in _loop_files() if path.startswith(f"{mini.root}/")]
-    kept = ["containers", "names", "run/containers", "downloads"]
+    kept = ["containers", "names", "run/containers", "run/volumes", "downloads"]
     if images_too:
         kept += ["blobs", "images", "tags", "layers", "indexes", "trees", "volumes", "run/images"]
     left += [f"file {path}" for name in kept for path in _files(os.path.join(mini.root, name))]
