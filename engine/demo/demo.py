@@ -124,6 +124,11 @@ class _Demo:
         self.screen.heading("A volume outlives its container")
         self._mini("run", "--rm", "-v", "notes:/notes", IMAGE, "sh", "-c", "echo kept > /notes/file")
         self._mini("run", "--rm", "-v", "notes:/notes", IMAGE, "cat", "/notes/file", output="kept\n")
+        self.screen.text("As a tar it goes elsewhere, with owners, modes and links:")
+        self._mini("volume", "export", "notes", "-o", "notes.tar")
+        self._mini("volume", "create", "copy")
+        self._mini("volume", "import", "copy", "notes.tar")
+        self._mini("run", "--rm", "-v", "copy:/notes:ro", IMAGE, "cat", "/notes/file", output="kept\n")
 
     def _talk(self) -> None:
         self.screen.heading("Two containers reach each other")
@@ -142,7 +147,7 @@ class _Demo:
     def _remove(self) -> None:
         self.screen.heading("Nothing is left")
         self._mini("rm", "-f", "web")
-        self._mini("volume", "rm", "notes")
+        self._mini("volume", "rm", "notes", "copy")
         self._mini("rmi", IMAGE)
         leftovers.remove_shared(self.context)
         found = leftovers.find(self.context)
@@ -166,6 +171,7 @@ class _Demo:
         done = subprocess.run(
             [*_program(), *args],
             env=self.environ,
+            cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if capture else None,
             text=True,

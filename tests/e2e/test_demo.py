@@ -42,6 +42,7 @@ def test_demo() -> None:
         "PID 1 on box, as root, from host\n",
         "(exit code 3)\n",
         "$ mini run --rm -v notes:/notes demo cat /notes/file\nkept\n",
+        "$ mini volume import copy notes.tar\n$ mini run --rm -v copy:/notes:ro demo cat /notes/file\nkept\n",
         "/index.html\nhello from a container\n",
         "   processes: none\n",
     ):
