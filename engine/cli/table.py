@@ -304,6 +304,7 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
     'logs': (
         'logs:main', 'CONTAINER', True, (('container', True, False),),
         (
+            ('details', '', False, False, ('--details',)),
             ('follow', '', False, False, ('-f', '--follow')),
             ('since', 'string', False, None, ('--since',)),
             ('tail', 'string', False, 'all', ('-n', '--tail')),

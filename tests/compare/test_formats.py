@@ -418,3 +418,26 @@ def test_keys(fleet: Both, line: str) -> None:
         first = json.loads(engine.run(*words).lines[0])
         found.append([list(item) for item in first] if isinstance(first, list) else list(first))
     same(*found)
+
+
+@pytest.mark.parametrize("options", [["--details"], ["--details", "--tail", "1"]], ids=" ".join)
+def test_details_of_logs(both: Both, options: list[str]) -> None:
+    given = [
+        "--label",
+        "zed=a b",
+        "--label",
+        "one=é,=&",
+        "-e",
+        "FOO=x/y",
+        "--log-opt",
+        "labels=zed,one",
+        "--log-opt",
+        "env=FOO",
+    ]
+    found = []
+    for engine in (both.docker, both.mini):
+        image = both.names["host"]
+        engine.run("run", "--name", "it", *given, image, "sh", "-c", "echo out; printf 'no end'")
+        engine.run("run", "--name", "plain", image, "echo", "x")
+        found.append([told(engine.run("logs", *options, name)) for name in ("it", "plain")])
+    same(*found)

@@ -62,7 +62,7 @@ CORPUS = [
     "rm -fv a b c",
     "rm a -f b",
     "logs -f --tail 10 -t --since 10m a",
-    "logs -n 5 a",
+    "logs -n 5 --details a",
     "logs --until 2026-01-02T03:04:05Z a",
     "attach a",
     "container attach --detach-keys a,b --no-stdin --sig-proxy a",

@@ -13,7 +13,14 @@ from engine.times import nanoseconds_of
 
 
 def main(
-    context: Context, container: str, follow: bool, since: str | None, tail: str, timestamps: bool, until: str | None
+    context: Context,
+    container: str,
+    details: bool,
+    follow: bool,
+    since: str | None,
+    tail: str,
+    timestamps: bool,
+    until: str | None,
 ) -> None:
     count = None if tail == "all" or tail.startswith("-") else values.tail(tail)
     now = time.time_ns()
@@ -28,10 +35,19 @@ def main(
             # both may be one terminal: in the order of the log
             last_stream.flush()
             last_stream = stream
-        stream.write(entry.time.encode() + b" " + entry.data if timestamps else entry.data)
+        line = _details(entry.attributes) + entry.data if details else entry.data
+        stream.write(entry.time.encode() + b" " + line if timestamps else line)
         if follow:
             stream.flush()
     last_stream.flush()
+
+
+def _details(attributes: dict[str, str]) -> bytes:
+    """`a=1,b=x%2Fy ` and, without any, a blank: as Docker's daemon writes it."""
+    from engine.cli.gotemplate.functions import urlquery
+
+    pairs = (f"{urlquery(key)}={urlquery(value)}" for key, value in sorted(attributes.items()))
+    return ",".join(pairs).encode() + b" "
 
 
 def _moment(option: str, text: str | None, now: int) -> int | None:

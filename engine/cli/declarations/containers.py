@@ -293,6 +293,7 @@ def rm(
 @commands.command("logs", "CONTAINER", aliases=("container logs",))
 def logs(
     container: Annotated[str, typer.Argument()],
+    details: Annotated[bool, flag("--details", help="Show extra details provided to logs")] = False,
     follow: Annotated[bool, flag("-f", "--follow", help="Follow log output")] = False,
     since: Annotated[
         String,

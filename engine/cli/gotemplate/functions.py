@@ -187,7 +187,7 @@ def _together(values: Sequence[Any]) -> str:
     return printing.sprint(["<no value>" if value is MISSING else value for value in values])
 
 
-def _urlquery(*values: Any) -> str:
+def urlquery(*values: Any) -> str:
     data = as_bytes(_together(values))
     return "".join(chr(c) if c in _UNRESERVED else "+" if c == 32 else f"%{c:02X}" for c in data)
 
@@ -248,7 +248,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "print": (("any",), True, lambda *values: printing.sprint(values)),
     "printf": (("string", "any"), True, lambda format, *values: printing.sprintf(format, values)),
     "println": (("any",), True, lambda *values: printing.sprintln(values)),
-    "urlquery": (("any",), True, _urlquery),
+    "urlquery": (("any",), True, urlquery),
     "eq": (("value", "value"), True, _eq),
     "ne": (("value", "value"), False, lambda a, b: not _equal(a, b)),
     "lt": (("value", "value"), False, _lt),
