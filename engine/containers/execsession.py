@@ -82,7 +82,11 @@ def _serve(ctx: Context, record: Record, client: int) -> None:
     stdio.close_inner()
     child.start()
     told.event("exec_start")
-    attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": child.pid, "ID": told.id}))
+    try:
+        attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": child.pid, "ID": told.id}))
+    except OSError:
+        # the client is gone; the command goes on
+        pass
     monitor = Monitor(child, stdio, None, None, stdin_once=True)
     monitor.add_client(client, options.interactive, True)
     code = lifecycle.exit_code(monitor.run())

@@ -150,6 +150,17 @@ def test_it_goes_on_when_its_client_is_killed(mini: Mini, host_image: Image) -> 
     until(lambda: "5" in mini.run("events", "--since", "1h", "--until", "0s", *shown).lines)
 
 
+def test_it_goes_on_when_its_client_is_gone_before_it_began(mini: Mini, host_image: Image) -> None:
+    container = mini.detached("--name", "it", host_image.name, "sleep", "60")
+    client = attach.connect(run_directory(mini, container), attach.EXEC_SOCKET)
+    command = ["sh", "-c", "echo unread; sleep 0.1; echo unread && echo >/done; exit 6"]
+    client.send(attach.json_frame(attach.EXEC, {"container": "it", "command": command, "size": None, "options": {}}))
+    client.close()
+    shown = ("--filter", f"container={container}", "--format", "{{.Actor.Attributes.exitCode}}")
+    until(lambda: "6" in mini.run("events", "--since", "1h", "--until", "0s", *shown).lines)
+    mini.run("exec", "it", "test", "-e", "/done")
+
+
 def test_detached_it_goes_on(mini: Mini, host_image: Image) -> None:
     container = mini.detached("--name", "it", host_image.name, "sleep", "60")
     result = mini.run("exec", "-d", "it", "sh", "-c", "echo unseen; sleep 0.2; echo >/done")
