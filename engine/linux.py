@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,7 +245,16 @@ class _DiskQuota(ctypes.Structure):
     ]
 
 
-_SET_PROJECT_QUOTA = 0x5804 << 8 | 2  # QCMD(Q_XSETQLIM, PRJQUOTA)
+# QCMD(Q_XSETQLIM, PRJQUOTA), QCMD(Q_XGETQSTAT, PRJQUOTA)
+_SET_PROJECT_QUOTA, _GET_QUOTA_STATE = 0x5804 << 8 | 2, 0x5805 << 8 | 2
+_PROJECT_LIMITS_ENFORCED = 1 << 5  # FS_QUOTA_PDQ_ENFD
+
+
+def enforces_project_limits(fd: int) -> bool:
+    """quotactl_fd(2): whether the file system of `fd` does more than count (`prjquota`). Raises OSError where it has no quotas."""
+    state = ctypes.create_string_buffer(256)  # struct fs_quota_stat: version, then from byte 2 the flags
+    _call("quotactl_fd", fd, _GET_QUOTA_STATE, 0, state)
+    return bool(int.from_bytes(state.raw[2:4], sys.byteorder) & _PROJECT_LIMITS_ENFORCED)
 
 
 def set_project_limit(fd: int, project: int, size: int) -> None:

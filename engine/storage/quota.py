@@ -9,6 +9,7 @@ directory is one project: what copy-up and import prepare lies beside `_data`, a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -24,10 +25,12 @@ FIRST_PROJECT = 0x6D690000
 def limit(directory: str, project: int, size: int) -> None:
     """Makes the empty `directory` a project that may take `size` bytes. Raises OSError where the file system cannot.
 
-    The limit comes first: it is what file systems without quotas refuse.
+    Who has CAP_SYS_RESOURCE is not held by it: root on the host, and a privileged container.
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        if not linux.enforces_project_limits(fd):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), directory)
         linux.set_project_limit(fd, project, size)
         flags, extent, count, _, copy_extent = _FSXATTR.unpack(fcntl.ioctl(fd, _FSGETXATTR, bytes(_FSXATTR.size)))
         fcntl.ioctl(fd, _FSSETXATTR, _FSXATTR.pack(flags | _PROJINHERIT, extent, count, project, copy_extent))

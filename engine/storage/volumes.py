@@ -42,8 +42,9 @@ class Volume:
         self.directory = directory
         self.path = f"{directory}/_data"
         self.driver = volume_driver.LOCAL
-        self.labels: dict[str, str] = record.get("labels") or {}
-        self.options: dict[str, str] = record.get("options") or {}
+        # sorted, as Go prints a map
+        self.labels: dict[str, str] = dict(sorted((record.get("labels") or {}).items()))
+        self.options: dict[str, str] = dict(sorted((record.get("options") or {}).items()))
         self.project: int = record.get("project") or 0
         self.created: str = record.get("created") or ""
 
