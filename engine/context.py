@@ -6,6 +6,10 @@ import os
 
 from engine.paths import Paths
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DEFAULT_BRIDGE = "mini0"
 DEFAULT_SUBNET = "172.29.0.0/16"
 DEFAULT_CGROUP_PARENT = "/mini"
@@ -16,9 +20,10 @@ class Context:
 
     `bridge`, `subnet` and `cgroup_parent` (MINI_BRIDGE, MINI_SUBNET, MINI_CGROUP_PARENT) keep several minis on one host apart.
     `storage_driver` is "erofs", "directory", or None for the best that the kernel can do (`storage.drivers.choose`).
+    `log` is told every change of the network as the command that would do it (`--debug`).
     """
 
-    __slots__ = ("bridge", "cgroup_parent", "debug", "environ", "paths", "storage_driver", "subnet")
+    __slots__ = ("bridge", "cgroup_parent", "debug", "environ", "log", "paths", "storage_driver", "subnet")
 
     def __init__(
         self, paths: Paths, environ: dict[str, str], storage_driver: str | None = None, debug: bool = False
@@ -27,6 +32,7 @@ class Context:
         self.environ = environ
         self.storage_driver = storage_driver or environ.get("MINI_STORAGE_DRIVER") or None
         self.debug = debug
+        self.log: Callable[[str], None] | None = None
         self.bridge = environ.get("MINI_BRIDGE") or DEFAULT_BRIDGE
         self.subnet = environ.get("MINI_SUBNET") or DEFAULT_SUBNET
         self.cgroup_parent = environ.get("MINI_CGROUP_PARENT") or DEFAULT_CGROUP_PARENT

@@ -49,6 +49,12 @@ class Conflict(MiniError):
     """The object exists already, is in use, or is in a state that does not allow this."""
 
 
+class Interrupted(MiniError):
+    """Who waits insists on leaving; what is waited for goes on."""
+
+    exit_code = 1
+
+
 class Unsupported(MiniError):
     """This host, user or kernel cannot do it; the hint names the ways to get it."""
 

@@ -76,3 +76,10 @@ def image(paths: Paths, action: str, actor: str, config: Mapping[str, Any], name
     """An event of an image; `config` is its OCI config, `name` what Docker shows as such (None: the actor)."""
     labels = (config.get("config") or {}).get("Labels") or {}
     emit(paths, "image", action, actor, labels | {"name": name or actor})
+
+
+def network(paths: Paths, endpoint: Mapping[str, Any], action: str, container_id: str) -> None:
+    """A container's connect or disconnect, from its endpoint."""
+    name = endpoint["network"]
+    kind = {"host": "host", "none": "null"}.get(name, "bridge")
+    emit(paths, "network", action, endpoint["network_id"], {"container": container_id, "name": name, "type": kind})

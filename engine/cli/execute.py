@@ -46,6 +46,7 @@ def command(path: str, target: str, globals: dict[str, Any], values: dict[str, A
     debug = globals["debug"]
     try:
         context = Context.from_environment(globals["root"], globals["storage_driver"], debug)
+        context.log = _print_error if debug else None
         run = _load(target)
         gc.freeze()
         gc.enable()

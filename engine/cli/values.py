@@ -30,7 +30,8 @@ def convert(name: str, kind: str, text: str, spellings: tuple[str, ...]) -> Any:
     try:
         return read(text)
     except _Invalid as e:
-        raise UsageError(f'invalid argument "{text}" for "{", ".join(spellings[:2])}" flag: {e}') from None
+        shown = spellings[: 1 if spellings[0].startswith("--") else 2]
+        raise UsageError(f'invalid argument "{text}" for "{", ".join(shown)}" flag: {e}') from None
 
 
 def boolean(text: str) -> bool:
@@ -240,6 +241,27 @@ def mapping(pairs: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
+def network(text: str) -> str:
+    """`NAME`, or `name=NAME,alias=…`: checked here, since Docker's client tells it of the option; taken apart by netoptions."""
+    from engine.containers import netoptions
+
+    try:
+        netoptions.parse(text)
+    except UsageError as e:
+        raise _Invalid(e.message) from None
+    return text
+
+
+def link(text: str) -> str:
+    from engine.containers import netoptions
+
+    try:
+        netoptions.link(text)
+    except UsageError as e:
+        raise _Invalid(e.message) from None
+    return text
+
+
 def _is_ip(text: str) -> bool:
     import socket
 
@@ -260,6 +282,7 @@ _BY_KIND: dict[str, Callable[[str], Any]] = {
     "ulimit": ulimit,
     "filter": filter_,
     "duration": nanoseconds,
+    "network": network,
 }
 _BY_OPTION: dict[tuple[str, str], Callable[[str], Any]] = {
     ("blkio_weight", "int"): weight,
@@ -270,5 +293,6 @@ _BY_OPTION: dict[tuple[str, str], Callable[[str], Any]] = {
     ("sysctls", "map"): sysctl,
     ("extra_hosts", "list"): host_mapping,
     ("dns", "list"): ip_address,
+    ("links", "list"): link,
     ("attach", "list"): stream,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from engine.containers import health, logoptions, restart
+from engine.containers import health, logoptions, netoptions, restart
 from engine.errors import UsageError
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ def container_config(
     entrypoint, cmd = command(options, image)
     if not entrypoint and not cmd:
         raise UsageError("No command specified", "give a command after the image's name")
-    if options.network == "host" and options.hostname is None:
+    if netoptions.mode(options) == "host" and options.hostname is None:
         hostname = os.uname().nodename
     else:
         hostname = options.hostname or container_id[:12]
@@ -141,16 +141,6 @@ def container_config(
     return config
 
 
-def endpoint_config() -> dict[str, Any]:
-    """Docker's EndpointConfig, what is wanted of one network, with nothing asked for."""
-    return {"IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": "", "DriverOpts": None}
-
-
-def networks(mode: str) -> dict[str, dict[str, Any]]:
-    """NetworkSettings.Networks of a container with that NetworkMode."""
-    return {} if mode.startswith("container:") else {mode: endpoint_config()}
-
-
 OWN_NAMESPACES = {
     "NetworkMode": "bridge",
     "IpcMode": "private",
@@ -175,6 +165,7 @@ def host_config(
         "Init": options.init,
         "LogConfig": logoptions.log_config(options.log_driver, options.log_opts),
         "VolumesFrom": list(options.volumes_from) or None,
+        "Links": netoptions.links(options),
         "CapAdd": list(options.cap_add) or None,
         "CapDrop": list(options.cap_drop) or None,
         "Dns": list(options.dns),

@@ -73,7 +73,7 @@ class Life:
             shared = sharing.at_start(self.ctx, self.record.id, self.host)
             config["Hostname"] = shared.hostname or config["Hostname"]
             self._prepare_volumes(root)
-            self.networking.reserve()
+            self.networking.reserve(again=self.state.get("RestartCount", 0) > 0)
             if shared.files == self.record.directory:
                 self.networking.write_files()
             sharing.mount_shm(self.ctx, self.record.id, self.host)

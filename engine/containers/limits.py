@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from engine.containers import config, logoptions, mountpoints, sharing
+from engine.containers import config, logoptions, mountpoints, netoptions, sharing
 from engine.errors import Unsupported, UsageError
 
 TYPE_CHECKING = False
@@ -30,8 +30,7 @@ def check(options: CreateOptions) -> None:
     if options.workdir and not options.workdir.startswith("/"):
         raise UsageError(f"the working directory '{options.workdir}' is invalid, it needs to be an absolute path")
     sharing.check(options)
-    if options.network not in ("bridge", "default", "host", "none") and not options.network.startswith("container:"):
-        raise UsageError(f"network {options.network} not found", "mini network ls shows the networks there are")
+    netoptions.settings(options)
     _refuse(options)
     logoptions.log_config(options.log_driver, options.log_opts)
     if options.devices or options.device_cgroup_rules:

@@ -32,7 +32,7 @@ class Filters:
             "exited": _exited,
             "expose": lambda text: _expose(_ports("expose", text)),
             "health": _health,
-            "id": lambda text: lambda found: _matches(text, found["Id"]),
+            "id": lambda text: lambda found: matches(text, found["Id"]),
             "is-task": _is_task,
             # of Windows; on Linux Docker takes whatever it is for true
             "isolation": lambda text: lambda found: True,
@@ -84,7 +84,7 @@ class Filters:
         return lambda found: found["Created"] < created if earlier else found["Created"] > created
 
 
-def _matches(pattern: str, text: str) -> bool:
+def matches(pattern: str, text: str) -> bool:
     """Equal, or found as a regular expression, as Docker's filters have it; a pattern that is none matches nothing."""
     if pattern == text:
         return True
@@ -97,7 +97,7 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _name(text: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda found: _matches(text, found["Name"]) or _matches(text, found["Name"].removeprefix("/"))
+    return lambda found: matches(text, found["Name"]) or matches(text, found["Name"].removeprefix("/"))
 
 
 def _label(text: str) -> Callable[[dict[str, Any]], bool]:

@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import os
 
-from engine import files
-from engine.errors import Conflict
+from engine import events, files
+from engine.containers import netoptions
+from engine.containers.netoptions import CONTAINER
+from engine.errors import Conflict, MiniError, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Sequence
     from typing import Any
 
+    from engine.containers.options import CreateOptions
     from engine.containers.records import Record
     from engine.context import Context
     from engine.runtime.loop import Loop
@@ -47,16 +51,64 @@ def endpoints(ctx: Context, record: Record) -> dict[str, dict[str, Any]]:
     return found
 
 
-def shown(endpoint: dict[str, Any]) -> dict[str, Any]:
-    """An endpoint as Docker's inspect object has it; of none, empty values."""
-    return {
-        "NetworkID": endpoint.get("network_id", ""),
-        "EndpointID": endpoint.get("id", ""),
-        "Gateway": endpoint.get("gateway", ""),
-        "IPAddress": endpoint.get("address", ""),
-        "IPPrefixLen": endpoint.get("prefix", 0),
-        "MacAddress": endpoint.get("mac", ""),
-    }
+class Joined:
+    """A network that a container is about to be on: what is wanted of it, and the addresses leased."""
+
+    __slots__ = ("address", "address6", "asked", "network")
+
+    def __init__(self, network: Network, asked: dict[str, Any]) -> None:
+        self.network = network
+        self.asked = asked
+        self.address = self.address6 = ""
+
+    @property
+    def addresses(self) -> list[str]:
+        return [address for address in (self.address, self.address6) if address]
+
+
+def asked(ctx: Context, options: CreateOptions) -> dict[str, dict[str, Any]]:
+    """NetworkSettings.Networks of a new container: the networks by their names, however they were called.
+
+    One that does not exist is told when the container starts, as by Docker. NotFound for a `--link` to nobody.
+    """
+    from engine.containers import records
+
+    for text in netoptions.links(options) or ():
+        name = text.partition(":")[0].removeprefix("/")
+        try:
+            records.find(ctx.paths, name)
+        except NotFound as e:
+            raise NotFound(f"could not get container for {name}: {e.message}") from None
+    return {_name_of(ctx, network): config for network, config in netoptions.settings(options).items()}
+
+
+def _name_of(ctx: Context, network: str) -> str:
+    if not netoptions.is_user_defined(network):
+        return network
+    try:
+        return network_of(ctx, network).name
+    except MiniError:
+        return network
+
+
+def network_id(ctx: Context, name: str) -> str:
+    """Empty for a network that is no more."""
+    try:
+        return network_of(ctx, name).id
+    except MiniError:
+        return ""
+
+
+def gateways(joined: Sequence[Joined]) -> tuple[str, str]:
+    """The networks by which IPv4 and IPv6 leave: that of the highest priority, then one with both, then by name, as Docker's.
+
+    Empty where there is none: an internal network leads nowhere.
+    """
+    order = sorted(
+        (j for j in joined if not j.network.internal),
+        key=lambda j: (-(j.asked.get("GwPriority") or 0), not j.address6, j.network.name),
+    )
+    return next((j.network.name for j in order), ""), next((j.network.name for j in order if j.address6), "")
 
 
 class Networking:
@@ -64,42 +116,46 @@ class Networking:
 
     def __init__(self, ctx: Context, record: Record) -> None:
         self.ctx, self.record = ctx, record
-        self.config = record.config
-        self.mode: str = record.config["HostConfig"]["NetworkMode"]
-        self.joined: list[tuple[Network, str]] = []  # with the address, in the order of eth0, eth1 …
+        self.joined: list[Joined] = []  # in the order of eth0, eth1 …
         self._resolver: tuple[_socket.socket, _socket.socket] | None = None
 
-    def reserve(self) -> None:
-        """Makes each network ready and leases an address on it. What was leased is given back by `release`."""
-        if self.mode in ("host", "none") or self.mode.startswith("container:"):
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.record.config
+
+    @property
+    def mode(self) -> str:
+        mode: str = self.config["HostConfig"]["NetworkMode"]
+        return mode
+
+    def reserve(self, again: bool = False) -> None:
+        """Makes each network ready and leases addresses on it. What was leased is given back by `release`.
+
+        `again`: for the next life, which keeps the addresses of the last.
+        """
+        if self.mode == "host" or self.mode.startswith(CONTAINER):
             return
-        from engine.runtime.network import bridge
-        from engine.runtime.network.model import Networks
-
-        networks = Networks(self.ctx.paths, self.ctx.bridge, self.ctx.subnet)
-        for name in wanted(self.config):
-            network = networks.get(name)
-            if not bridge.ready(network):
-                from engine.runtime import apart
-
-                lock = self.ctx.paths.lock(f"network-{network.bridge}")
-                apart.run(lambda network=network, lock=lock: bridge.ensure(network, lock))  # type: ignore[misc]
-            self.joined.append((network, _reserve_address(self.ctx, network, self.record.id)))
+        if again:
+            self.record.reload()
+        if not wanted(self.config):
+            # disconnected from all: it begins anew with the first one
+            self.config["NetworkSettings"]["Networks"][self.mode] = netoptions.endpoint_config()
+        for name, asked in wanted(self.config).items():
+            if name != "none":
+                self.joined.append(join(self.ctx, self.record.id, name, asked, again))
 
     def attach(self, pid: int) -> dict[str, Any]:
         """Called while init mounts: its network namespace exists, nothing in it is up. The endpoints by network name."""
         from engine.runtime.network import attach as link
-        from engine.runtime.network import endpoints as kept
 
-        if self.mode == "none":
-            link.loopback_up(pid)
+        if not self.joined and (self.mode == "host" or "none" in wanted(self.config)):
+            if self.mode != "host":
+                link.loopback_up(pid, self.ctx.log)
+            return {self.mode: plug(self.ctx, self.record, Joined(network_of(self.ctx, self.mode), {}), pid, "")}
+        first = gateways(self.joined)
         made = {}
-        for number, (network, address) in enumerate(self.joined):
-            ifname = f"eth{number}"
-            endpoint = link.attach(network, pid, address, None, link.veth_name(self.record.id, ifname), ifname)
-            made[network.name] = endpoint.to_json()
-            names = {"Name": self.record.name, "Aliases": [self.record.id[:12]]}
-            kept.write(self.ctx.paths.endpoints(network.name), self.record.id, made[network.name] | names)
+        for number, joined in enumerate(self.joined):
+            made[joined.network.name] = plug(self.ctx, self.record, joined, pid, f"eth{number}", first)
         if self.joined:
             from engine.runtime.network import dns
 
@@ -126,10 +182,12 @@ class Networking:
         resolv = hostfiles.resolv_conf(
             hostfiles.host_resolv_conf(), self.mode, resolver, host["DnsSearch"], host["DnsOptions"]
         )
-        name = ".".join(filter(None, (config["Hostname"], config["Domainname"])))
         base = files.read_bytes("/etc/hosts").decode(errors="replace") if self.mode == "host" else None
-        network, address = self.joined[0] if self.joined else (None, None)
-        hosts = hostfiles.hosts(name, address, host["ExtraHosts"] or (), network.gateway if network else None, base)
+        first = gateways(self.joined)[0]
+        gateway = next((j.network.gateway for j in self.joined if j.network.name == first), None)
+        own = [address for joined in self.joined for address in joined.addresses]
+        links = linked(self.ctx, self.record)
+        hosts = hostfiles.hosts(full_name(config), own, host["ExtraHosts"] or (), gateway, base, links)
         for name, text in (("hosts", hosts), ("hostname", f"{config['Hostname']}\n"), ("resolv.conf", resolv)):
             with open(f"{directory}/{name}", "w") as file:
                 file.write(text)
@@ -145,18 +203,128 @@ def _nameservers(host: dict[str, Any]) -> list[Upstream]:
     return [Upstream(address) for address in hostfiles.host_nameservers()]
 
 
-def _reserve_address(ctx: Context, network: Network, container_id: str) -> str:
+def full_name(config: dict[str, Any]) -> str:
+    return ".".join(filter(None, (config["Hostname"], config["Domainname"])))
+
+
+def network_of(ctx: Context, name: str) -> Network:
+    from engine.runtime.network.model import Networks
+
+    return Networks(ctx.paths, ctx.bridge, ctx.subnet).get(name)
+
+
+def join(ctx: Context, container_id: str, name: str, asked: dict[str, Any], again: bool = False) -> Joined:
+    """Makes the network ready and leases addresses on it. NotFound, UsageError, Conflict in Docker's words.
+
+    Who removes a network holds the lock exclusively, and sees the lease of whoever was first.
+    """
+    from engine.runtime.network import bridge
+
+    with files.FileLock(ctx.paths.lock("networks"), shared=True):
+        joined = Joined(network_of(ctx, name), asked)
+        network = joined.network
+        joined.address = _lease(ctx, container_id, network, asked, again)
+        if network.ipv6:
+            joined.address6 = _lease(ctx, container_id, network, asked, again, network.ipv6)
+        elif (asked.get("IPAMConfig") or {}).get("IPv6Address"):
+            raise UsageError(_NOT_CONFIGURED)
+    if network.driver == "bridge" and not bridge.ready(network):
+        from engine.runtime import apart
+
+        apart.run(lambda: bridge.ensure(network, ctx.paths.lock(f"network-{network.bridge}"), ctx.log))
+    return joined
+
+
+_NOT_CONFIGURED = "user specified IP address is supported only when connecting to networks with user configured subnets"
+
+
+def _lease(
+    ctx: Context,
+    container_id: str,
+    network: Network,
+    asked: dict[str, Any],
+    again: bool,
+    ipv6: dict[str, Any] | None = None,
+) -> str:
     from engine.runtime.network import ipam
 
+    pool = ipv6 or {
+        "subnet": network.subnet, "gateway": network.gateway, "ip_range": network.ip_range, "aux": network.aux
+    }  # fmt: skip
     leases = ctx.paths.leases(network.name)
+    address = (asked.get("IPAMConfig") or {}).get("IPv6Address" if ipv6 else "IPv4Address")
+    if address and not network.has_chosen_subnet(6 if ipv6 else 4):
+        raise UsageError(_NOT_CONFIGURED)
+    if again:
+        bits = ipam.bits_of(pool["subnet"])
+        held = [a for a, owner in ipam.leases(leases).items() if owner == container_id and ipam.bits_of(a) == bits]
+        address = address or next(iter(held), None)
+
+    def reserve() -> str:
+        return ipam.reserve(
+            leases, pool["subnet"], pool["gateway"], container_id, address, pool["ip_range"], pool["aux"].values()
+        )
+
     try:
-        return ipam.reserve(leases, network.subnet, network.gateway, container_id)
+        return reserve()
     except Conflict:
-        # none is left: those of containers that are gone (a monitor was killed) are free
+        # those of containers that are gone (a monitor was killed) are free
         for owner in set(ipam.leases(leases).values()):
             if not os.path.isdir(ctx.paths.container(owner)):
                 ipam.release(leases, owner)
-        return ipam.reserve(leases, network.subnet, network.gateway, container_id)
+        return reserve()
+
+
+def plug(
+    ctx: Context, record: Record, joined: Joined, pid: int, ifname: str, first: tuple[str, str] = ("", "")
+) -> dict[str, Any]:
+    """Connects a network namespace to a network, and writes down the endpoint, which is returned. `first`: of `gateways`."""
+    from engine.runtime.network import attach as link
+    from engine.runtime.network import endpoints as kept
+    from engine.runtime.network.model import Endpoint
+
+    network = joined.network
+    if joined.address:
+        endpoint = link.attach(
+            network, pid, joined.address, joined.asked.get("MacAddress") or None, link.veth_name(record.id, ifname), ifname,
+            ctx.log, joined.address6, (network.name == first[0], network.name == first[1]),
+        )  # fmt: skip
+    else:
+        endpoint = Endpoint(network.name, network.id, os.urandom(32).hex())
+    written = endpoint.to_json() | {
+        "Name": record.name,
+        "Aliases": aliases(record, joined.asked) if joined.address else [],
+        "Links": dict(netoptions.link(text)[::-1] for text in joined.asked.get("Links") or ()),
+    }
+    kept.write(ctx.paths.endpoints(network.name), record.id, written)
+    events.network(ctx.paths, written, "connect", record.id)
+    return written
+
+
+def aliases(record: Record, asked: dict[str, Any]) -> list[str]:
+    """By what else than its name others find the container: what was asked for, its short ID, its hostname, as in Docker."""
+    own = [record.id[:12]]
+    hostname = record.config["Config"]["Hostname"]
+    return [*(asked.get("Aliases") or ()), *own, *([hostname] if hostname not in own else [])]
+
+
+def linked(ctx: Context, record: Record) -> list[tuple[str, str]]:
+    """(address, names) for each `--link` on the default network, as lines of /etc/hosts. Conflict in Docker's words."""
+    from engine.containers import records
+
+    found = []
+    for text in record.config["HostConfig"].get("Links") or ():
+        name, _, path = text.partition(":")
+        alias = path.rpartition("/")[2]
+        other = records.find(ctx.paths, name)
+        endpoint = endpoints(ctx, other).get("bridge")
+        if "bridge" not in wanted(other.config):
+            raise Conflict(f"Cannot link to /{other.name}, as it does not belong to the default network")
+        if endpoint is None:
+            raise Conflict(f"Cannot link to a non running container: /{other.name} AS {path}")
+        names = dict.fromkeys([alias, other.config["Config"]["Hostname"], other.name])
+        found.append((endpoint["address"], " ".join(names)))
+    return found
 
 
 def renamed(ctx: Context, record: Record) -> None:
@@ -169,20 +337,32 @@ def renamed(ctx: Context, record: Record) -> None:
 
 def detach(ctx: Context, record: Record) -> None:
     """Says of a container that has ended that it is on no network. Its interfaces go with its namespace; idempotent."""
+    for name in wanted(record.config):
+        _forget(ctx, record, name)
+
+
+def _forget(ctx: Context, record: Record, name: str) -> None:
     from engine.runtime.network import endpoints as kept
 
-    for name in wanted(record.config):
+    if endpoint := kept.read(ctx.paths.endpoints(name), record.id):
         kept.remove(ctx.paths.endpoints(name), record.id)
+        events.network(ctx.paths, endpoint, "disconnect", record.id)
+
+
+def leave(ctx: Context, record: Record, name: str) -> None:
+    """Gives back what the container has of one network, but for the interface. Idempotent."""
+    from engine.runtime.network import ipam
+
+    _forget(ctx, record, name)
+    ipam.release(ctx.paths.leases(name), record.id)
 
 
 def release(ctx: Context, record: Record) -> None:
     """Deletes the veth pairs, then frees the addresses. The kernel takes 20 to 45 ms for a pair (it waits for RCU)."""
-    if record.config["HostConfig"]["NetworkMode"] in ("host", "none"):
-        return
     from engine.runtime.network import attach as link
-    from engine.runtime.network import ipam
 
     detach(ctx, record)
-    for number, name in enumerate(wanted(record.config)):
-        link.detach(link.veth_name(record.id, f"eth{number}"))
-        ipam.release(ctx.paths.leases(name), record.id)
+    for host_end in link.host_ends(record.id):
+        link.detach(host_end)
+    for name in wanted(record.config):
+        leave(ctx, record, name)

@@ -39,7 +39,12 @@ class CreateOptions(_Options):
     mounts: Sequence[str] = ()
     volumes_from: Sequence[str] = ()
     tmpfs: Sequence[str] = ()
-    network: str = "bridge"
+    networks: Sequence[str] = ()
+    network_aliases: Sequence[str] = ()
+    ip: str | None = None
+    ip6: str | None = None
+    mac_address: str | None = None
+    links: Sequence[str] = ()
     memory: int | None = None
     memory_swap: int | None = None
     memory_reservation: int | None = None

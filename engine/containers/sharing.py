@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from engine.containers import records
+from engine.containers import netoptions, records
 from engine.containers.views import refresh
 from engine.errors import Conflict, UsageError
 
@@ -46,11 +46,17 @@ def check(options: CreateOptions) -> None:
         raise UsageError("--cgroupns: invalid CGROUP mode")
     if options.ipc not in ("", HOST, "private", "shareable", "none") and not _is_container(options.ipc):
         raise UsageError(f"Invalid IPC mode: {options.ipc}")
-    if options.network == CONTAINER:
+    network = netoptions.mode(options)
+    if network == CONTAINER:
         raise UsageError("Invalid network mode: invalid container format container:<name|id>")
     if options.uts == HOST and options.hostname:
         raise UsageError("conflicting options: hostname and the UTS mode")
-    if _is_container(options.network):
+    if options.links and (network == HOST or _is_container(network)):
+        kind = "host type networking" if network == HOST else "container type network"
+        raise UsageError(
+            f"conflicting options: {kind} can't be used with links. This would result in undefined behavior"
+        )
+    if _is_container(network):
         others = {
             "hostname": options.hostname,
             "dns": options.dns or options.dns_search or options.dns_options,
@@ -74,7 +80,7 @@ def modes(ctx: Context, options: CreateOptions) -> dict[str, str]:
         return CONTAINER + records.find(ctx.paths, mode.removeprefix(CONTAINER)).id
 
     return {
-        "NetworkMode": "bridge" if options.network == "default" else resolved(options.network),
+        "NetworkMode": resolved(netoptions.mode(options)),
         "IpcMode": resolved(options.ipc or "private"),
         "PidMode": resolved(options.pid),
         "UTSMode": options.uts,

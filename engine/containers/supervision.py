@@ -43,7 +43,10 @@ def supervise(
     for mark in ("stopped", "kept"):
         files.remove_file(f"{record.directory}/{mark}")
     supervisor = Supervisor(ctx, record)
+    if ctx.log:
+        ctx.log = lambda text: attach.send_all(client, attach.frame(attach.STEP, text.encode()))
     process = supervisor.start(size)
+    ctx.log = None
     attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": process.pid}))
     supervisor.run(process, client, stdin, output)
 
@@ -146,11 +149,11 @@ class Supervisor:
 
     def _tell_end(self, state: dict[str, Any]) -> None:
         self.record.reload()
-        networking.detach(self.ctx, self.record)
         self.host = self.record.config["HostConfig"]
         if state["OOMKilled"]:
             events.container(self.record, "oom")
         events.container(self.record, "die", exitCode=str(state["ExitCode"]))
+        networking.detach(self.ctx, self.record)
         release_volumes(self.ctx, self.record.id)
 
     def _again(self, code: int) -> bool:

@@ -14,7 +14,7 @@ import termios
 import tty
 
 from engine import lean
-from engine.errors import MiniError, UsageError
+from engine.errors import Interrupted, MiniError, UsageError
 from engine.lean import signal
 from engine.runtime import attach
 
@@ -32,6 +32,10 @@ _OWN = {
     signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
     signal.SIGABRT, signal.SIGPROF, signal.SIGVTALRM, signal.SIGALRM, signal.SIGTRAP, signal.SIGSYS,
 }  # fmt: skip
+# These end a client that does not pass them on; so does SIGINT, as KeyboardInterrupt.
+_ENDING = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
+# As Docker's: with so many SIGINT or SIGTERM the client leaves, whatever the container does with them.
+_INSISTENT = 3
 # Input that the monitor has not taken yet; with this much of it no more is read.
 _ENOUGH = 1 << 18
 
@@ -85,16 +89,28 @@ def parse_detach_keys(text: str) -> bytes:
     return bytes(keys)
 
 
-def wait_started(fd: int) -> dict[str, Any]:
-    """The monitor's answer to a start: STARTED's value, or the error that ERROR carries, raised here (`fd` is closed then)."""
+def wait_started(fd: int, log: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """The monitor's answer to a start: STARTED's value, or the error that ERROR carries, raised here (`fd` is closed then).
+
+    `log` is told the steps that come before.
+    """
     try:
-        return _read_started(fd)
+        while True:
+            kind, payload = _read_frame(fd)
+            if kind != attach.STEP:
+                break
+            if log:
+                log(payload.decode())
+        value: dict[str, Any] = lean.loads(payload)
+        if kind == attach.ERROR:
+            raise attach.error_from_payload(value)
+        return value
     except BaseException:
         os.close(fd)
         raise
 
 
-def _read_started(fd: int) -> dict[str, Any]:
+def _read_frame(fd: int) -> tuple[int, bytes]:
     buffer = bytearray()
     while len(buffer) < attach.HEADER.size or len(buffer) < attach.HEADER.size + attach.HEADER.unpack_from(buffer)[1]:
         # no more than the one frame: what follows belongs to `relay`
@@ -105,11 +121,8 @@ def _read_started(fd: int) -> dict[str, Any]:
         if not data:
             raise MiniError("the container's monitor ended before it could say why", "mini --debug … shows more")
         buffer += data
-    ((kind, payload),) = attach.take_frames(buffer)
-    value: dict[str, Any] = lean.loads(payload)
-    if kind == attach.ERROR:
-        raise attach.error_from_payload(value)
-    return value
+    (found,) = attach.take_frames(buffer)
+    return found
 
 
 class Session:
@@ -136,23 +149,26 @@ class Session:
         self._keys = detach_keys if tty and stdin else b""
         self._typed = b""
         self._signals: list[int] = []
+        self._terminations = 0
+        # the terminal's attributes as they were, while it is in raw mode
+        self._saved: list[Any] | None = None
         self._outbox = bytearray()
         self._poll = select.poll()
 
     def relay(self) -> int | None:
-        """Exit code of the container; None where the user detached. MiniError where the monitor vanished."""
-        raw = self._tty and self._stdin and os.isatty(self._streams.stdin)
-        saved = termios.tcgetattr(self._streams.stdin) if raw else None
+        """Exit code of the container; None where the user detached. MiniError where the monitor vanished, Interrupted."""
+        if self._tty and self._stdin and os.isatty(self._streams.stdin):
+            self._saved = termios.tcgetattr(self._streams.stdin)
         wake, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         old_wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         old_handlers = self._catch()
         try:
-            if saved:
+            if self._saved:
                 tty.setraw(self._streams.stdin, termios.TCSANOW)
             return self._loop(wake)
         finally:
-            if saved:
-                termios.tcsetattr(self._streams.stdin, termios.TCSADRAIN, saved)
+            if self._saved:
+                termios.tcsetattr(self._streams.stdin, termios.TCSADRAIN, self._saved)
             for number, handler in old_handlers.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(old_wakeup)
@@ -161,13 +177,28 @@ class Session:
             os.close(self._fd)
 
     def _catch(self) -> dict[int, Any]:
-        wanted: list[int] = [*(signal.valid_signals() - _OWN)] if self._sig_proxy else []
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = {}
+        if self._sig_proxy:
+            handlers = dict.fromkeys(signal.valid_signals() - _OWN, self._note)
+        elif self._saved:
+            handlers = dict.fromkeys(_ENDING, self._die)
         if self._tty:
-            wanted.append(signal.SIGWINCH)
-        return {number: signal.signal(number, self._note) for number in wanted}
+            handlers |= {signal.SIGWINCH: self._note, signal.SIGCONT: self._note}
+        return {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._signals.append(number)
+        if number in (signal.SIGINT, signal.SIGTERM):
+            self._terminations += 1
+            if self._terminations == _INSISTENT:
+                raise Interrupted(f"got {_INSISTENT} SIGTERM/SIGINTs, forcefully exiting")
+
+    def _die(self, number: int, _frame: FrameType | None) -> None:
+        """Of the signal, as without a handler, but from a terminal that is as it was."""
+        assert self._saved
+        termios.tcsetattr(self._streams.stdin, termios.TCSANOW, self._saved)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def _loop(self, wake: int) -> int | None:
         """Never blocks on the monitor: with both sides waiting to write, `run -i … cat` would stand still for ever."""
@@ -232,7 +263,10 @@ class Session:
     def _send_signals(self) -> None:
         while self._signals:
             number = self._signals.pop(0)
-            if number == signal.SIGWINCH:
+            if number == signal.SIGCONT and self._saved:
+                # the shell that stopped us has set its own mode since
+                tty.setraw(self._streams.stdin, termios.TCSANOW)
+            if number in (signal.SIGWINCH, signal.SIGCONT):
                 if size := self._streams.size():
                     self._send(attach.resize_frame(*size))
             else:

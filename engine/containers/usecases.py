@@ -11,11 +11,11 @@ import select
 import time
 
 from engine import events, files, host, names
-from engine.containers import bundle, config, lifecycle, limits, mountpoints, pausing, records, sharing
+from engine.containers import bundle, config, lifecycle, limits, mountpoints, networking, pausing, records, sharing
 from engine.containers.supervision import STOP_TIMEOUT, kept_by, supervise
 from engine.containers.terminal import DETACH_KEYS, Session, Streams, check_terminal, wait_started
 from engine.containers.views import refresh
-from engine.errors import Conflict, MiniError, NotFound, UsageError
+from engine.errors import Conflict, Interrupted, MiniError, NotFound, UsageError
 from engine.lean import signal
 from engine.runtime import attach, logs
 from engine.runtime import monitor as monitors
@@ -91,7 +91,7 @@ def _inspect_object(
         "Mounts": [],
         "Config": settings,
         "HostConfig": config.host_config(options, modes, mountpoints.parse_mounts(options)),
-        "NetworkSettings": {"Networks": config.networks(modes["NetworkMode"])},
+        "NetworkSettings": {"Networks": networking.asked(ctx, options)},
     }
 
 
@@ -156,7 +156,7 @@ def start(
             lambda client: supervise(ctx, record, client, stdin, attached, size),
             f"{record.directory}/monitor.log",
         )
-        wait_started(fd)
+        wait_started(fd, ctx.log)
     if not attached:
         os.close(fd)
         return None
@@ -185,6 +185,8 @@ def run(ctx: Context, options: CreateOptions, streams: Streams | None = None, **
     container_id = create(ctx, options)
     try:
         code = start(ctx, container_id, not options.detach, options.interactive, streams, **session)
+    except Interrupted:
+        raise
     except MiniError:
         if options.remove:
             remove(ctx, container_id, force=True, volumes=True)

@@ -9,7 +9,7 @@ import os
 import time
 
 from engine import events
-from engine.containers import networking, records
+from engine.containers import networkview, records
 from engine.errors import MiniError, StoreError
 from engine.runtime import logdrivers, logs
 
@@ -95,19 +95,8 @@ def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
         "HostsPath": f"{directory}/hosts",
         "LogPath": record.log_path if record.config["HostConfig"]["LogConfig"]["Type"] == logdrivers.JSON_FILE else "",
         "RestartCount": state.get("RestartCount", 0),
-        "NetworkSettings": _network_settings(ctx, record, shown["Running"]),
+        "NetworkSettings": networkview.settings(ctx, record, state),
     }
-
-
-def _network_settings(ctx: Context, record: Record, running: bool) -> dict[str, Any]:
-    """Docker's NetworkSettings: what is wanted of each network with what is there of it, and the default one's at the top."""
-    now = networking.endpoints(ctx, record) if running else {}
-    shown = {
-        name: asked | networking.shown(now.get(name) or {}) for name, asked in networking.wanted(record.config).items()
-    }
-    top = shown.get("bridge") or networking.shown({})
-    keys = ("Gateway", "IPAddress", "IPPrefixLen", "MacAddress", "EndpointID")
-    return {"Ports": {}} | {key: top[key] for key in keys} | {"Networks": shown}
 
 
 def read_logs(

@@ -2,6 +2,7 @@
 
     client                                monitor
       │── HELLO stdin, output ───────────────▶│   two bytes, 1 for what is wanted; from who connects to attach.sock
+      │◀───────────── STEP text … ────────────│   with --debug: what is done to start the container
       │◀───────────── STARTED {"Id": …} ──────│   or ERROR {kind, message, hint, …}: the container did not start
       │◀───────── STDOUT / STDERR bytes ──────│   in the order the container wrote them
       │── STDIN bytes … STDIN_EOF ───────────▶│
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 HELLO, STDIN, STDIN_EOF, RESIZE, SIGNAL = 1, 2, 3, 4, 5
-STARTED, ERROR, STDOUT, STDERR, EXIT = 16, 17, 18, 19, 20
+STARTED, ERROR, STDOUT, STDERR, EXIT, STEP = 16, 17, 18, 19, 20, 21
 
 HEADER = struct.Struct("!BI")
 CHUNK = 65536

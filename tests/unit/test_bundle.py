@@ -73,7 +73,7 @@ def test_an_empty_home_becomes_the_users() -> None:
 
 
 def test_host_network_shares_the_namespace() -> None:
-    kinds = {n["type"] for n in spec(network="host")["linux"]["namespaces"]}
+    kinds = {n["type"] for n in spec(networks=["host"])["linux"]["namespaces"]}
     assert kinds == {"pid", "ipc", "uts", "mount", "cgroup"}
     assert {n["type"] for n in spec()["linux"]["namespaces"]} == kinds | {"network"}
 

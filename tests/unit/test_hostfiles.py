@@ -21,23 +21,23 @@ PUBLIC = "\nnameserver 8.8.8.8\nnameserver 8.8.4.4\n"
 
 
 def test_hosts_ends_in_the_containers_own_line() -> None:
-    assert hostfiles.hosts("0b402b705e78", "172.17.0.2") == LOCALHOST + "172.17.0.2\t0b402b705e78\n"
+    assert hostfiles.hosts("0b402b705e78", ["172.17.0.2"]) == LOCALHOST + "172.17.0.2\t0b402b705e78\n"
 
 
 def test_hosts_without_a_network() -> None:
-    assert hostfiles.hosts("x", None) == LOCALHOST
+    assert hostfiles.hosts("x") == LOCALHOST
 
 
 def test_hosts_with_a_qualified_name_and_additions() -> None:
     extra = ["x:1.2.3.4", "h:host-gateway", "six:fd00::1"]
-    text = hostfiles.hosts("a.b.c", "172.17.0.2", extra, gateway="172.17.0.1")
+    text = hostfiles.hosts("a.b.c", ["172.17.0.2"], extra, gateway="172.17.0.1")
     assert text == LOCALHOST + "1.2.3.4\tx\n172.17.0.1\th\nfd00::1\tsix\n172.17.0.2\ta.b.c a\n"
 
 
 def test_hosts_of_the_host_network_are_the_hosts_own_unless_something_is_added() -> None:
     own = "127.0.0.1 localhost\n10.0.0.9 myhost"
-    assert hostfiles.hosts("x", None, base=own) == own
-    assert hostfiles.hosts("x", None, ["x:1.2.3.4"], base=own) == LOCALHOST + "1.2.3.4\tx\n"
+    assert hostfiles.hosts("x", base=own) == own
+    assert hostfiles.hosts("x", extra_hosts=["x:1.2.3.4"], base=own) == LOCALHOST + "1.2.3.4\tx\n"
 
 
 @pytest.mark.parametrize(

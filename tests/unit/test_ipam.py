@@ -66,7 +66,9 @@ def test_release_takes_only_what_the_owner_holds(directory: str) -> None:
     assert ipam.leases(directory) == {"10.9.0.3": "b"}
 
 
-@pytest.mark.parametrize("text", ["10.9.0.0", "10.9.0.0/31", "10.9.0.0/x", "10.9.0/24", "fd00::/127", "fd00::/7", "10.9.0.0/4", ""])
+@pytest.mark.parametrize(
+    "text", ["10.9.0.0", "10.9.0.0/31", "10.9.0.0/x", "10.9.0/24", "fd00::/127", "fd00::/7", "10.9.0.0/4", ""]
+)
 def test_what_is_no_usable_subnet(text: str) -> None:
     with pytest.raises(UsageError, match="invalid subnet"):
         ipam.Subnet(text)

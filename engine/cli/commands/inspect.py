@@ -53,7 +53,8 @@ def volumes(context: Context, names: list[str], format: str | None) -> int:
     return _show(context, names, format, [_volume])
 
 
-def networks(context: Context, names: list[str], format: str | None) -> int:
+def networks(context: Context, names: list[str], format: str | None, verbose: bool) -> int:
+    """`verbose` is for Swarm's services, of which there are none."""
     return _show(context, names, format, [_network])
 
 

@@ -29,6 +29,15 @@ def volumes(context: Context, all: bool, filter: list[str], force: bool) -> None
         _show([("Volumes", prune.prune_volumes(context, filters, named))])
 
 
+def networks(context: Context, filter: list[str], force: bool) -> None:
+    from engine.system import networks
+
+    filters = _filters(filter, "until", *_LABELS)
+    if force or _agreed("WARNING! This will remove all custom networks not used by at least one container."):
+        removed = networks.prune(context, filters.match)
+        print(*(["Deleted Networks:", *removed, ""] if removed else []), sep="\n", end="\n" if removed else "")
+
+
 def images(
     context: Context, all: bool, filter: list[str], force: bool, keep_storage: int | None, unused_for: int | None
 ) -> None:
@@ -46,7 +55,10 @@ def system(context: Context, all: bool, filter: list[str], force: bool, volumes:
         raise UsageError('The "until" filter is not supported with "--volumes"')
     if not (force or _agreed(_system_warning(all, volumes, filter))):
         return
+    from engine.system import networks
+
     done = [("Containers", prune.prune_containers(context, filters))]
+    done.append(("Networks", Pruned(networks.prune(context, filters.match))))
     if volumes:
         done.append(("Volumes", prune.prune_volumes(context, filters)))
     done.append(("Images", prune.prune_images(context, ImageChoice(filters, all))))

@@ -55,8 +55,6 @@ def _options(context: Context, asked: dict[str, Any]) -> CreateOptions:
     """What was asked for, with its image in the store. Checks what needs no image first: nothing is pulled in vain."""
     require_container_host()
     policy, quiet = asked.pop("pull"), asked.pop("quiet")
-    if asked["network"] is None:
-        del asked["network"]
     for name in ("pid", "ipc", "uts", "userns", "cgroupns", "log_driver"):
         asked[name] = asked[name] or ""
     options = CreateOptions(**asked)

@@ -88,16 +88,24 @@ def container_options(
         bool, flag("--init", help="Run an init inside the container that forwards signals and reaps processes")
     ] = False,
     interactive: Annotated[bool, flag("-i", "--interactive", help="Keep STDIN open even if not attached")] = False,
+    ip: Annotated[String, option("--ip", kind="ip", help="IPv4 address (e.g., 172.30.100.104)")] = None,
+    ip6: Annotated[String, option("--ip6", kind="ip6", help="IPv6 address (e.g., 2001:db8::33)")] = None,
     ipc: Annotated[String, option("--ipc", help="IPC mode to use (none|private|shareable|host|container:NAME)")] = None,
     kernel_memory: Annotated[
         String, option("--kernel-memory", kind="bytes", help="Kernel memory limit: not supported, refused")
     ] = None,
     labels: Annotated[Strings, option("-l", "--label", kind="list", help="Set meta data on a container")] = None,
+    links: Annotated[
+        Strings, option("--link", kind="list", help="Add a name for another container (NAME[:ALIAS])")
+    ] = None,
     log_driver: Annotated[
         String, option("--log-driver", help="Logging driver for the container (json-file|local|journald|none)")
     ] = None,
     log_opts: Annotated[
         Strings, option("--log-opt", kind="list", help="Log driver options (max-size, max-file, tag, …)")
+    ] = None,
+    mac_address: Annotated[
+        String, option("--mac-address", help="Container MAC address (e.g., 92:d0:c6:0a:29:33)")
     ] = None,
     memory: Annotated[String, option("-m", "--memory", kind="bytes", help="Memory limit")] = None,
     memory_reservation: Annotated[
@@ -115,14 +123,18 @@ def container_options(
         Strings, option("--mount", kind="mount", help="Attach a filesystem mount to the container")
     ] = None,
     name: Annotated[String, option("--name", help="Assign a name to the container")] = None,
-    network: Annotated[
-        String,
+    networks: Annotated[
+        Strings,
         option(
             "--network",
             "--net",
             kind="network",
-            help="Connect a container to a network (bridge, none, host, container:NAME)",
+            help="Connect a container to a network (NAME, bridge, none, host, container:NAME, or name=NAME,alias=…,ip=…)",
         ),
+    ] = None,
+    network_aliases: Annotated[
+        Strings,
+        option("--network-alias", "--net-alias", kind="list", help="Add network-scoped alias for the container"),
     ] = None,
     no_healthcheck: Annotated[bool, flag("--no-healthcheck", help="Disable any HEALTHCHECK of the image")] = False,
     oom_kill_disable: Annotated[bool, flag("--oom-kill-disable", help="Disable OOM Killer")] = False,

@@ -7,6 +7,7 @@ network namespace (down: veth_open refuses while the pair is not complete). A ne
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 
@@ -86,6 +87,12 @@ def veth_name(container_id: str, ifname: str = "eth0") -> str:
     """The host's end of a container's interface: 40 bits of its ID, and eth0's number; a name has no room for more."""
     number = ifname[len(ifname.rstrip("0123456789")) :]
     return "veth" + container_id[: 11 - len(number)] + number
+
+
+def host_ends(container_id: str) -> list[str]:
+    """The host's ends of a container's interfaces that are there."""
+    names = (name for _, name in _socket.if_nameindex())
+    return [n for n in names if n in (veth_name(container_id, n[-1:]), veth_name(container_id, n[-2:]))]
 
 
 def detach(host_ifname: str, log: Log | None = None) -> None:

@@ -24,15 +24,17 @@ _SYSTEMD_STUB = "127.0.0.53"
 
 def hosts(
     hostname: str,
-    address: str | None,
+    addresses: Sequence[str] = (),
     extra_hosts: Sequence[str] = (),
     gateway: str | None = None,
     base: str | None = None,
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """The text of /etc/hosts. `address` None: no network of its own, so no line for itself.
+    """The text of /etc/hosts, with a line for each of the container's own addresses.
 
-    `extra_hosts` are `NAME:IP` (`--add-host`); the IP `host-gateway` stands for `gateway`. `base` is the host's own file
-    under `--network host`: it is taken verbatim, unless there are `extra_hosts`, as Docker does.
+    `extra_hosts` are `NAME:IP` (`--add-host`); the IP `host-gateway` stands for `gateway`. `links` are (address, names) of
+    others. `base` is the host's own file under `--network host`: it is taken verbatim, unless there are `extra_hosts`, as
+    Docker does.
     """
     if base is not None and not extra_hosts:
         return base
@@ -40,10 +42,14 @@ def hosts(
     for entry in extra_hosts:
         name, _, ip = entry.partition(":")
         text += f"{gateway if ip == HOST_GATEWAY and gateway else ip}\t{name}\n"
-    if address:
-        short, dot, _ = hostname.partition(".")
-        text += f"{address}\t{hostname}{' ' + short if dot else ''}\n"
-    return text
+    text += "".join(f"{address}\t{names}\n" for address, names in links)
+    return text + own_lines(hostname, addresses)
+
+
+def own_lines(hostname: str, addresses: Sequence[str]) -> str:
+    """The lines of /etc/hosts for the container itself."""
+    short, dot, _ = hostname.partition(".")
+    return "".join(f"{address}\t{hostname}{' ' + short if dot else ''}\n" for address in addresses)
 
 
 def host_resolv_conf(path: str = "/etc/resolv.conf", systemd: str = "/run/systemd/resolve/resolv.conf") -> str:

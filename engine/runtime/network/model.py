@@ -83,6 +83,10 @@ class Network:
     def prefix(self) -> int:
         return Subnet(self.subnet).prefix
 
+    def has_chosen_subnet(self, version: int) -> bool:
+        """Whether the user chose the subnet, of IPv4 (4) or IPv6 (6)."""
+        return any((":" in pool.get("Subnet", "")) == (version == 6) for pool in self.ipam)
+
     def allows(self, option: str) -> bool:
         """A switch of the bridge driver's, such as `enable_icc`: on unless `--opt` says otherwise (Go's ParseBool)."""
         return self.options.get(f"{BRIDGE_OPTION}.{option}", "true") in TRUE
@@ -239,9 +243,7 @@ class Networks:
 
     def _create_default(self, name: str) -> None:
         fresh = os.urandom(32).hex()
-        network = (
-            self._bridge_network(fresh, _now()) if name == "bridge" else Network(name, fresh, DRIVERS[name], _now())
-        )
+        network = self._bridge_network(fresh, now()) if name == "bridge" else Network(name, fresh, DRIVERS[name], now())
         make_dirs(self._paths.network(name))
         try:
             create_exclusive(self._record(name), dumps(network.to_json()) + b"\n")
@@ -272,6 +274,6 @@ def valid_name(name: str) -> bool:
     return len(name) <= 255 and name.isascii() and name[:1].isalnum() and all(c.isalnum() or c in "_.-" for c in name)
 
 
-def _now() -> str:
+def now() -> str:
     seconds, fraction = divmod(time.time_ns(), 1_000_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"

@@ -278,6 +278,11 @@ def delete_link(name: str) -> Change:
     )
 
 
+def set_master(name: str, bridge_index: int, bridge: str) -> Change:
+    body = ifinfo(flags=IFF_UP, change=IFF_UP) + string(IFLA_IFNAME, name) + u32(IFLA_MASTER, bridge_index)
+    return Change(RTM_NEWLINK, 0, body, f"ip link set {name} up master {bridge}")
+
+
 def isolate_port(name: str) -> Change:
     """The bridge passes nothing between ports that are isolated (Linux 4.18)."""
     data = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
