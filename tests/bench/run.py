@@ -19,65 +19,33 @@ import sys
 import tempfile
 import time
 
-from engine import linux
-from tests.support import isolation
-from tests.support.docker import Docker
-from tests.support.images import DebianRegistry, Images
-from tests.support.leaks import directories, hierarchies
-from tests.support.runner import PROGRAM, Mini
+from tests.bench.engines import Engines, run
+from tests.support.runner import Mini
 
 ENGINES = ("mini", "docker", "podman", "runc")
 ROUNDS = 3
 _NAME = "bench"
-_CNI_STATE = "/var/lib/cni"
-# Nothing of podman's is shared with the machine's own; a limit it cannot raise here is set to what it is.
-_PODMAN_CONFIG = """\
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-runtime = "runc"
-[network]
-network_config_dir = "{work}/podman-networks"
-"""
 
 
 def main(runs: int) -> None:
-    isolation.isolate()
-    work = tempfile.mkdtemp(prefix="mb", dir="/tmp")
-    registry = DebianRegistry(work)
-    docker, mini = Docker(), Mini()
-    environ = {**mini.environ, "DOCKER_HOST": docker.environ["DOCKER_HOST"]}
-    environ["CONTAINERS_CONF"] = f"{work}/containers.conf"
+    engines = Engines()
     try:
-        images = Images(registry)
-        image = images.get("alpine") or images.get("host")
-        assert image is not None
-        name = f"{registry.address}/library/{image.name}"
-        programs = {"mini": [PROGRAM], "docker": ["docker"]}
-        if shutil.which("podman"):
-            programs["podman"] = _podman(work)
-        for engine, program in programs.items():
-            insecure = ["--tls-verify=false"] if engine == "podman" else []
-            _run([*program, "pull", "-q", *insecure, name], environ)
-            _run([*program, "run", "-d", "--name", _NAME, name, "sleep", "100000"], environ)
+        for engine in engines.programs:
+            engines.run(engine, "run", "-d", "--name", _NAME, engines.image, "sleep", "100000")
         print("| milliseconds | " + " | ".join(ENGINES) + " |")
         print("|---|" + "---:|" * len(ENGINES))
-        for what, arguments in _rows(name).items():
-            commands = {engine: [*program, *arguments] for engine, program in programs.items()}
+        for what, arguments in _rows(engines.image).items():
+            commands = {engine: [*program, *arguments] for engine, program in engines.programs.items()}
             if "none" in arguments and shutil.which("runc"):
-                commands["runc"] = _bundle(mini, name, work)
-            rounds = [{e: _measure(command, environ, runs) for e, command in commands.items()} for _ in range(ROUNDS)]
-            medians = {engine: min(one[engine] for one in rounds) for engine in commands}
+                commands["runc"] = _bundle(engines.mini, engines.image, engines.work)
+            measured = [
+                {e: _measure(command, engines.environ, runs) for e, command in commands.items()} for _ in range(ROUNDS)
+            ]
+            medians = {engine: min(one[engine] for one in measured) for engine in commands}
             cells = [f"{medians[engine]:.0f}" if engine in medians else "" for engine in ENGINES]
             print(f"| {what} | " + " | ".join(cells) + " |", flush=True)
     finally:
-        docker.close()
-        _close_podman(work, environ)
-        mini.close()
-        registry.close()
-        shutil.rmtree(work, ignore_errors=True)
+        engines.close()
 
 
 def _rows(name: str) -> dict[str, list[str]]:
@@ -87,32 +55,6 @@ def _rows(name: str) -> dict[str, list[str]]:
         "`exec`": ["exec", _NAME, "true"],
         "`ps`": ["ps"],
     }
-
-
-def _podman(work: str) -> list[str]:
-    """With the state of its network plug-ins on a file system of this mount namespace, which goes with it."""
-    with open(f"{work}/containers.conf", "w") as file:
-        file.write(_PODMAN_CONFIG.format(work=work))
-    if not os.path.ismount(_CNI_STATE):
-        os.makedirs(_CNI_STATE, exist_ok=True)
-        linux.mount("tmpfs", _CNI_STATE, "tmpfs")
-    return ["podman", "--root", f"{work}/podman", "--runroot", f"{work}/podman-run"]
-
-
-def _close_podman(work: str, environ: dict[str, str]) -> None:
-    if shutil.which("podman"):
-        subprocess.run([*_podman(work), "rm", "-f", "-t", "0", _NAME], env=environ, capture_output=True)
-        linux.umount2(_CNI_STATE, linux.MNT_DETACH)
-        if not os.listdir(_CNI_STATE):
-            os.rmdir(_CNI_STATE)
-        time.sleep(1)  # its monitor, which nothing waits for, is still in there
-        for tree in hierarchies():
-            parent = f"{tree.path}/libpod_parent"
-            for path in [*directories(parent), parent]:
-                try:
-                    os.rmdir(path)
-                except OSError:
-                    pass
 
 
 def _bundle(mini: Mini, name: str, work: str) -> list[str]:
@@ -134,25 +76,19 @@ def _bundle(mini: Mini, name: str, work: str) -> list[str]:
     return ["runc", "--root", f"{work}/runc", "run", "--bundle", bundle, _NAME]
 
 
-def _run(command: list[str], environ: dict[str, str]) -> None:
-    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{shlex.join(command)}: exit code {done.returncode}\n{done.stderr}")
-
-
 def _measure(command: list[str], environ: dict[str, str], runs: int) -> float:
     """The median in milliseconds, after three runs that warm everything up."""
     if not shutil.which("hyperfine"):
         times = []
         for number in range(runs + 3):
             begin = time.perf_counter()
-            _run(command, environ)
+            run(command, environ)
             if number >= 3:
                 times.append(time.perf_counter() - begin)
         return 1000 * statistics.median(times)
     with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
         hyperfine = ["hyperfine", "-N", "--warmup", "3", "--runs", str(runs), "--export-json", report.name]
-        _run([*hyperfine, shlex.join(command)], environ)
+        run([*hyperfine, shlex.join(command)], environ)
         return 1000 * float(json.load(report)["results"][0]["median"])
 
 

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import leaks
 from tests.support.images import Image
 from tests.support.runner import Mini
 
 pytestmark = pytest.mark.requires("root", "linux", "netns")
 
 COUNT = 50
+LARGEST_MONITOR = 8 << 20
+
+
+def comm(pid: int) -> str:
+    with open(f"/proc/{pid}/comm") as file:
+        return file.read().strip()
+
+
+def proportional_size(pid: int) -> int:
+    """Bytes, those that several processes share divided among them (proc_pid_smaps(5))."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
 
 
 @pytest.mark.timeout(300)
 def test_fifty_at_once(fresh_mini: Mini, host_image: Image) -> None:
-    """The first of all in a data root, too: image mount, bridge and seccomp filter are made by one of them, once."""
+    """The first of all in a data root, too: image mount, bridge and seccomp filter are made by one of them, once.
+
+    None of their monitors holds more than it needs, nor does the one whose container came first.
+    """
     mini = fresh_mini
     mini.run("pull", "-q", host_image.name)
     running = [mini.start("run", "-d", host_image.name, "sleep", "1000") for _ in range(COUNT)]
@@ -30,6 +46,9 @@ def test_fifty_at_once(fresh_mini: Mini, host_image: Image) -> None:
     found = mini.run("inspect", *ids).json()
     assert len({one["NetworkSettings"]["IPAddress"] for one in found}) == COUNT
     assert mini.run("exec", ids[0], "true").code == 0
+    sizes = {pid: proportional_size(pid) for pid in leaks.processes(mini) if comm(pid) == "mini-monitor"}
+    assert len(sizes) == COUNT
+    assert max(sizes.values()) <= LARGEST_MONITOR, sizes
 
     assert mini.run("rm", "-f", *ids, timeout=200).lines == ids
     assert mini.run("ps", "-aq").lines == []
