@@ -9,7 +9,7 @@ from engine import events
 from engine.containers import records
 from engine.containers.terminal import DETACH_KEYS, Session, Streams, check_terminal
 from engine.containers.views import refresh
-from engine.errors import Conflict, MiniError
+from engine.errors import Conflict, Interrupted, MiniError
 from engine.runtime import attach
 
 TYPE_CHECKING = False
@@ -58,6 +58,8 @@ def attach_to(
     )
     try:
         code = session.relay()
+    except Interrupted:
+        raise
     except MiniError:
         # it ended before its monitor had accepted the connection
         from engine.containers.usecases import last_exit_code

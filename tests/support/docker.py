@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.support import leaks, requirements
 from tests.support.runner import Result, run_command
+from tests.support.terminal import Terminal
 
 SUBNET_GATEWAY = "10.214.0.1/24"
 
@@ -49,6 +50,15 @@ class Docker:
         """`docker ARGS…`, with the options of `Mini.run`."""
         environ = {**self.environ, **(options.pop("env", None) or {})}
         return run_command(["docker", *args], environ, **options)
+
+    def start(self, *args: str, **options: Any) -> subprocess.Popen[str]:
+        """The command running, its stdin, stdout and stderr as pipes of text."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(["docker", *args], env=self.environ, text=True, **{**pipes, **options})
+
+    def terminal(self, *args: str, rows: int = 24, columns: int = 80) -> Terminal:
+        """The command running on a terminal of its own."""
+        return Terminal(["docker", *args], {**self.environ, "TERM": "xterm"}, rows, columns)
 
     def remove_containers(self) -> None:
         containers = self.run("ps", "-aq").lines

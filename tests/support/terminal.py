@@ -21,6 +21,7 @@ class Terminal:
         os.set_inheritable(slave, False)
         self.screen = b""
         self._size(slave, rows, columns)
+        self.attributes_before = list(termios.tcgetattr(slave))
         self.process = subprocess.Popen(
             command, env=environ, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=_control
         )
@@ -55,6 +56,10 @@ class Terminal:
     def attributes(self) -> list[object]:
         """termios(3) attributes as they are now: has the command put back what it changed?"""
         return list(termios.tcgetattr(self.master))
+
+    def put_back(self) -> None:
+        """What a shell does with the terminal when a job of its has been stopped."""
+        termios.tcsetattr(self.master, termios.TCSANOW, self.attributes_before)
 
     def close(self) -> None:
         if self.process.poll() is None:

@@ -1,0 +1,202 @@
+"""The same keys pressed on a terminal of both engines: what the screen shows, what is left behind, how it ends."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.compare.conftest import Both
+
+pytestmark = pytest.mark.requires("linux", "root", "netns", "docker", "iproute2")
+
+# Shells that echo nothing themselves: what a line editor writes depends on when the window's size comes.
+_SIZES = "stty -echo; echo ready; while read a; do stty size; done"
+_LINES = "stty -echo; echo ready; while read a; do echo got $a; done; exit 3"
+_BYTES = "stty raw -echo; printf 'ready\\r\\n'; head -c {} | od -An -tx1; exit 4"
+_TRAP = "trap 'echo int; exit 5' INT; echo ready; while :; do sleep 0.1; done"
+_IGNORES = "trap '' INT TERM; echo ready; while :; do sleep 0.1; done"
+
+
+def running(engine: Any) -> str:
+    found = engine.run("inspect", "-f", "{{.State.Running}}", "it", check=False)
+    return str(found.out) if found.code == 0 else "gone"
+
+
+def up(engine: Any, image: str, options: str, script: str) -> None:
+    """A container in the background that has said that it is ready."""
+    engine.run("run", "-d", *options.split(), "--network", "none", "--name", "it", image, "sh", "-c", script)
+    deadline = time.monotonic() + 20
+    while "ready" not in engine.run("logs", "it").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def on_terminal(engine: Any, image: str, how: str, script: str, options: str = "") -> Any:
+    """`script` on a terminal by run, exec or attach; what it is ready with has come."""
+    words = options.split()
+    if how == "run":
+        command = ["run", *words, "-it", "--network", "none", "--name", "it", image, "sh", "-c", script]
+    elif how == "exec":
+        up(engine, image, "", "echo ready; sleep 1000")
+        command = ["exec", *words, "-it", "it", "sh", "-c", script]
+    else:
+        up(engine, image, "-it", script)
+        return engine.terminal("attach", *words, "it", rows=33, columns=111)
+    terminal = engine.terminal(*command, rows=33, columns=111)
+    terminal.expect("ready\r\n")
+    return terminal
+
+
+def settled(terminal: Any, key: str, wanted: str) -> str:
+    """Presses a key until the answer is what is wanted: an attachment, or a resize, has then arrived."""
+    deadline = time.monotonic() + 20
+    while True:
+        terminal.write(key)
+        terminal.expect("\r\n")
+        time.sleep(0.2)
+        terminal.write(key)
+        before: str = terminal.expect("\r\n")
+        if before.endswith(wanted):
+            return wanted
+        assert time.monotonic() < deadline, before
+
+
+def sizes(engine: Any, image: str, how: str) -> object:
+    with on_terminal(engine, image, how, _SIZES) as terminal:
+        first = settled(terminal, "x\n", "33 111")
+        terminal.resize(22, 99)
+        return first, settled(terminal, "x\n", "22 99")
+
+
+def detaches(engine: Any, image: str, how: str, keys: str, options: str = "") -> object:
+    with on_terminal(engine, image, how, _LINES, options) as terminal:
+        settled(terminal, "a\n", "got a")
+        for key in keys:
+            terminal.write(key)
+        return terminal.wait(), terminal.screen.rpartition(b"got a\r\n")[2], running(engine)
+
+
+def puts_back(engine: Any, image: str, how: str, keys: str) -> object:
+    """The terminal's attributes, before, while and after."""
+    words = ["run", "-it", "--network", "none", "--name", "it", image, "sh", "-c", _LINES]
+    if how != "run":
+        up(engine, image, "-it", _LINES)
+        words = ["attach", "it"] if how == "attach" else ["exec", "-it", "it", "sh", "-c", _LINES]
+    with engine.terminal(*words) as terminal:
+        before = terminal.attributes_before
+        deadline = time.monotonic() + 20
+        while terminal.attributes() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.3)
+        if keys == "kill":
+            engine.run("kill", "it")
+        elif keys == "rm":
+            engine.run("rm", "-f", "it")
+        else:
+            terminal.write(keys)
+        code = terminal.wait()
+        return code, terminal.attributes() == before
+
+
+def held_back(engine: Any, image: str, keys: list[str], options: str = "") -> object:
+    """Detach keys typed in part, and then something else: all of it is input."""
+    with on_terminal(engine, image, "run", _BYTES.format(sum(map(len, keys))), options) as terminal:
+        for key in keys:
+            terminal.write(key)
+            time.sleep(0.1)
+        return terminal.wait(), terminal.screen
+
+
+def interrupts(engine: Any, image: str) -> object:
+    """Ctrl-C in raw mode is a byte: the shell's foreground job gets SIGINT, the shell goes on."""
+    script = "stty -echo; trap : INT; echo ready; sleep 1000; echo code $?; exit 7"
+    with on_terminal(engine, image, "run", script) as terminal:
+        time.sleep(0.3)
+        terminal.write("\x03")
+        return terminal.wait(), terminal.screen
+
+
+def interrupts_without(engine: Any, image: str) -> object:
+    """Without -t the terminal makes SIGINT of it for the client, which passes it on."""
+    with engine.terminal("run", "--network", "none", "--name", "it", image, "sh", "-c", _TRAP) as terminal:
+        terminal.expect("ready")
+        terminal.write("\x03")
+        return terminal.wait(), terminal.screen
+
+
+def insists(engine: Any, image: str, number: int) -> object:
+    client = engine.start("run", "--network", "none", "--name", "it", image, "sh", "-c", _IGNORES)
+    assert client.stdout.readline() == "ready\n"
+    ended = []
+    for _ in range(3):
+        ended.append(client.poll())
+        client.send_signal(number)
+        time.sleep(0.4)
+    _, said = client.communicate(timeout=20)
+    return ended, client.returncode, "got 3 SIGTERM/SIGINTs, forcefully exiting" in said, running(engine)
+
+
+def without_terminal(engine: Any, image: str, *command: str) -> object:
+    up(engine, image, "-it", "echo ready; cat")
+    found = engine.run(*(word.format(image=image) for word in command), check=False)
+    return found.code, found.stdout, found.stderr.splitlines()[:1] if "not a TTY" not in found.stderr else "not a TTY"
+
+
+def streams_apart(engine: Any, image: str, *options: str) -> object:
+    script = "echo out; echo err >&2; cat; echo end >&2"
+    found = engine.run("run", *options, "--rm", "--network", "none", image, "sh", "-c", script, input=b"a\0\xff\x03\n")
+    return found.code, found.stdout, found.stderr
+
+
+_TABLE: dict[str, tuple[Callable[..., object], list[Any]]] = {
+    "sizes, run": (sizes, ["run"]),
+    "sizes, exec": (sizes, ["exec"]),
+    "sizes, attach": (sizes, ["attach"]),
+    "detach, run": (detaches, ["run", "\x10\x11"]),
+    "detach, exec": (detaches, ["exec", "\x10\x11"]),
+    "detach, attach": (detaches, ["attach", "\x10\x11"]),
+    "detach keys, run": (detaches, ["run", "\x01x", "--detach-keys ctrl-a,x"]),
+    "detach keys, exec": (detaches, ["exec", "\x01x", "--detach-keys ctrl-a,x"]),
+    "detach keys, attach": (detaches, ["attach", "ab", "--detach-keys a,b"]),
+    "put back, run ends": (puts_back, ["run", "\x04"]),
+    "put back, run detached": (puts_back, ["run", "\x10\x11"]),
+    "put back, run killed": (puts_back, ["run", "kill"]),
+    "put back, run removed": (puts_back, ["run", "rm"]),
+    "put back, attach ends": (puts_back, ["attach", "\x04"]),
+    "put back, attach detached": (puts_back, ["attach", "\x10\x11"]),
+    "put back, attach killed": (puts_back, ["attach", "kill"]),
+    "put back, exec ends": (puts_back, ["exec", "\x04"]),
+    "put back, exec detached": (puts_back, ["exec", "\x10\x11"]),
+    "put back, exec killed": (puts_back, ["exec", "kill"]),
+    "half of the keys": (held_back, [["\x10", "z"]]),
+    "the first key twice": (held_back, [["\x10", "\x10", "z"]]),
+    "half of other keys": (held_back, [["\x01", "\x01", "y", "\x01", "b"], "--detach-keys ctrl-a,x"]),
+    "keys that repeat": (held_back, [["a", "a", "c", "a", "c"], "--detach-keys a,a,b"]),
+    "not the default keys": (held_back, [["\x10", "\x11"], "--detach-keys ctrl-a,x"]),
+    "ctrl-c": (interrupts, []),
+    "ctrl-c without -t": (interrupts_without, []),
+    "three SIGINT": (insists, [signal.SIGINT]),
+    "three SIGTERM": (insists, [signal.SIGTERM]),
+    "no terminal, run": (without_terminal, ["run", "-it", "--rm", "{image}", "true"]),
+    "no terminal, exec": (without_terminal, ["exec", "-it", "it", "true"]),
+    "no terminal, attach": (without_terminal, ["attach", "it"]),
+    "no terminal for -t": (without_terminal, ["run", "-t", "--rm", "{image}", "tty"]),
+    "streams apart": (streams_apart, ["-i"]),
+    "streams apart, no stdin": (streams_apart, []),
+}
+
+
+@pytest.mark.parametrize("row", _TABLE)
+def test_terminal(both: Both, row: str) -> None:
+    what, arguments = _TABLE[row]
+    found = []
+    for engine in (both.docker, both.mini):
+        found.append(what(engine, both.names["host"], *arguments))
+        engine.remove_containers()
+    docker, mini = found
+    assert mini == docker
