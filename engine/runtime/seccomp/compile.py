@@ -21,7 +21,7 @@ from engine.runtime.seccomp import profile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from typing import Any
 
 _MARK = 0x31504342  # "BCP1"
@@ -58,7 +58,7 @@ def default_filter(
         path = f"{cache_dir}/{name}-{_library_version()}.bpf"
         if cached := _load(path):
             return cached
-    return _compile_to(path, profile.docker_default(capabilities, architecture, kernel))
+    return _compile_to(path, lambda: profile.docker_default(capabilities, architecture, kernel))
 
 
 def compile_filter(seccomp: dict[str, Any], cache_dir: str | None) -> tuple[bytes, int]:
@@ -77,15 +77,15 @@ def compile_filter(seccomp: dict[str, Any], cache_dir: str | None) -> tuple[byte
         path = f"{cache_dir}/{hashlib.sha256(key.encode()).hexdigest()}.bpf"
         if cached := _load(path):
             return cached
-    return _compile_to(path, seccomp)
+    return _compile_to(path, lambda: seccomp)
 
 
-def _compile_to(path: str | None, seccomp: dict[str, Any]) -> tuple[bytes, int]:
+def _compile_to(path: str | None, profile_of: Callable[[], dict[str, Any]]) -> tuple[bytes, int]:
     if path is None:
-        return _compile(seccomp)
+        return _compile(profile_of())
     from engine.runtime import apart
 
-    apart.run(lambda: _store(path, *_compile(seccomp)))
+    apart.run(lambda: _store(path, *_compile(profile_of())))
     compiled = _load(path)
     if compiled is None:
         raise StoreError(f"cannot read the seccomp filter {path}, which was written just now")
