@@ -9,6 +9,7 @@ import stat
 import subprocess
 import tarfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,60 @@ def test_nothing_gets_out_of_the_volume(mini: Mini, tmp_path: Path, members: lis
     if result.code:
         assert os.listdir(top) == ["mine"]
     assert sorted(os.listdir(top.parent)) == ["_data", "volume.json"]
+
+
+def test_an_export_of_what_a_container_swaps_meanwhile(mini: Mini, host_image: Image, tmp_path: Path) -> None:
+    """CVE-2023-0778: a container replaces a directory of the volume by a link to the host's while it is exported."""
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/file").write_text("of the host")
+    swap = f"""
+import ctypes, os
+os.mkdir("/v/dir"); open("/v/dir/file", "w").write("of the volume"); os.symlink({str(tmp_path / "victim")!r}, "/v/link")
+libc = ctypes.CDLL(None)
+print("ready", flush=True)
+while True:
+    libc.renameat2(-100, b"/v/dir", -100, b"/v/link", 2)
+"""
+    attacker = mini.detached("--network", "none", "-v", "raced:/v", host_image.name, "python3", "-c", swap)
+    while "ready" not in mini.run("logs", attacker).out:
+        time.sleep(0.02)
+    for _ in range(20):
+        archive = mini.run("volume", "export", "raced").stdout
+        assert "of the host" not in archive and "./" in archive
+
+
+def test_an_image_whose_mount_point_is_a_link(mini: Mini, host_image: Image, tmp_path: Path) -> None:
+    """CVE-2022-23648: the volume is filled with what the link leads to in the container, and not on the host."""
+    (tmp_path / "secret").write_text("of the host")
+    script = f"ln -s {tmp_path} /data; ln -s ../../../../..{tmp_path} /above"
+    mini.run("run", "--name", "maker", "--network", "none", host_image.name, "sh", "-c", script)
+    made = mini.run("commit", "maker", "links:1").out
+    try:
+        for path in ("/data", "/above"):
+            volume = path[1:]
+            mini.run(
+                "run", "--rm", "--network", "none", "-v", f"{volume}:{path}", "links:1", "touch", f"{path}/written"
+            )
+            assert os.listdir(data(mini, volume)) == ["written"]
+        assert os.listdir(tmp_path) == ["secret"]
+    finally:
+        mini.run("rm", "maker")
+        mini.run("rmi", "-f", made)
+
+
+def test_an_image_whose_passwd_is_a_fifo(mini: Mini, host_image: Image) -> None:
+    """CVE-2024-9676: whoever reads it to find the user would wait for ever, with whatever locks it holds."""
+    script = "import os; os.unlink('/etc/passwd'); os.mkfifo('/pipe'); os.symlink('/pipe', '/etc/passwd')"
+    mini.run("run", "--name", "maker", "--network", "none", host_image.name, "python3", "-c", script)
+    made = mini.run("commit", "maker", "pipe:1").out
+    try:
+        command = ["run", "--rm", "--network", "none", "-u", "user", "-v", "waits:/v", "pipe:1", "true"]
+        result = mini.run(*command, check=False, timeout=30)
+        assert result.code == 125 and "/etc/passwd is not a regular file" in result.stderr
+        mini.run("volume", "rm", "waits", timeout=30)
+    finally:
+        mini.run("rm", "maker")
+        mini.run("rmi", "-f", made)
 
 
 @pytest.mark.parametrize(

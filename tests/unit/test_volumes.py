@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from engine.errors import Conflict, NotFound, UsageError
 from engine.paths import Paths
+from engine.storage import volume_driver
 from engine.storage.volume_option import check_duplicates, parse_volume_option, parse_volume_options
 from engine.storage.volumes import Volumes
 
@@ -93,6 +95,69 @@ def test_a_name_of_one_letter(volumes: Volumes) -> None:
 def test_another_driver(volumes: Volumes) -> None:
     with pytest.raises(NotFound, match='plugin "nfs" not found'):
         volumes.create("data", driver="nfs")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"foo": "bar"}, 'invalid option: "foo"'),
+        ({"type": "tmpfs"}, 'missing required option: "device"'),
+        ({"device": "x"}, 'missing required option: "type"'),
+        ({"o": "bind"}, 'missing required option: "device"'),
+        ({"device": "x", "o": "bind"}, 'missing required option: "type"'),
+        ({"size": "xx"}, "invalid size: 'xx'"),
+        ({"size": "1.2.3m"}, "invalid size: '1.2.3m'"),
+        ({"size": ""}, "invalid size: ''"),
+    ],
+)
+def test_options_that_are_refused(volumes: Volumes, options: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match="^" + re.escape(f"create data: {message}")):
+        volumes.create("data", options=options)
+    assert volumes.list_() == []
+
+
+def test_options(volumes: Volumes) -> None:
+    volume = volumes.create("data", options={"type": "tmpfs", "o": "size=1m", "device": "tmpfs"})
+    assert volume.needs_mount
+    assert list(volumes.inspect("data")["Options"].items()) == [
+        ("device", "tmpfs"),
+        ("o", "size=1m"),
+        ("type", "tmpfs"),
+    ]
+    assert not volumes.create("plain", options={"size": "0"}).needs_mount
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("1024", 1024), ("10m", 10 << 20), ("1.5KiB", 1536), ("2g", 2 << 30), ("1TB", 1 << 40)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert volume_driver.quota({"size": text}) == size
+
+
+def test_what_options_say_to_mount() -> None:
+    """The host of an NFS share is looked up, which mount(8) would do and the kernel does not."""
+    options = {"type": "nfs", "device": ":/export", "o": "addr=127.0.0.1,ro,vers=4"}
+    assert volume_driver.mount("/v", options) == {
+        "destination": "/v",
+        "type": "nfs",
+        "source": ":/export",
+        "options": ["addr=127.0.0.1", "ro", "vers=4"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("", ""),
+        ("bind", ", flags: 0x1000"),
+        ("rbind,ro,nosuid", ", flags: 0x5003"),
+        ("ro,ro,size=1m,defaults", ", flags: 0x1, data: size=1m"),
+        ("user=me,password=secret", ", data: user=me,password=********"),
+    ],
+)
+def test_a_failure_in_dockers_words(words: str, shown: str) -> None:
+    text = volume_driver.failure("/v", {"type": "x", "device": "/d", "o": words}, "no such device")
+    assert text == f"error while mounting volume '/v': failed to mount local volume: mount /d:/v{shown}: no such device"
 
 
 def test_list_is_by_name(volumes: Volumes) -> None:
