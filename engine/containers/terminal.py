@@ -96,7 +96,11 @@ def wait_started(fd: int, log: Callable[[str], None] | None = None) -> dict[str,
     """
     try:
         while True:
-            kind, payload = _read_frame(fd)
+            # no more than the one frame: what follows belongs to `relay`
+            answer = attach.read_frame(fd)
+            if answer is None:
+                raise MiniError("the container's monitor ended before it could say why", "mini --debug … shows more")
+            kind, payload = answer
             if kind != attach.STEP:
                 break
             if log:
@@ -108,21 +112,6 @@ def wait_started(fd: int, log: Callable[[str], None] | None = None) -> dict[str,
     except BaseException:
         os.close(fd)
         raise
-
-
-def _read_frame(fd: int) -> tuple[int, bytes]:
-    buffer = bytearray()
-    while len(buffer) < attach.HEADER.size or len(buffer) < attach.HEADER.size + attach.HEADER.unpack_from(buffer)[1]:
-        # no more than the one frame: what follows belongs to `relay`
-        missing = attach.HEADER.size - len(buffer)
-        if missing <= 0:
-            missing = attach.HEADER.size + attach.HEADER.unpack_from(buffer)[1] - len(buffer)
-        data = os.read(fd, missing)
-        if not data:
-            raise MiniError("the container's monitor ended before it could say why", "mini --debug … shows more")
-        buffer += data
-    (found,) = attach.take_frames(buffer)
-    return found
 
 
 class Session:

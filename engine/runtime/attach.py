@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-HELLO, STDIN, STDIN_EOF, RESIZE, SIGNAL = 1, 2, 3, 4, 5
+HELLO, STDIN, STDIN_EOF, RESIZE, SIGNAL, EXEC = 1, 2, 3, 4, 5, 6
 STARTED, ERROR, STDOUT, STDERR, EXIT, STEP = 16, 17, 18, 19, 20, 21
 
 HEADER = struct.Struct("!BI")
@@ -40,7 +40,6 @@ MAX_PAYLOAD = 1 << 20
 # of an EXEC or an answer: a command line has up to 2 MiB (execve(2)), JSON writes a byte of it in up to six
 MAX_DOCUMENT = 1 << 24
 
-EXEC = 6
 ATTACH_SOCKET, EXEC_SOCKET = "attach.sock", "exec.sock"
 
 
