@@ -55,7 +55,7 @@ def _struct(value: dict[str, Any]) -> Struct:
     from engine.cli.gotemplate.values import Struct
 
     strings = {"Warnings": value["Warnings"], "Labels": (), "SecurityOptions": ("name=seccomp,profile=default",)}
-    plugins = {"Volume": ("local",), "Network": ("bridge", "host", "null"), "Log": ("json-file", "none")}
+    plugins = {"Volume": ("local",), "Network": ("bridge", "host", "null"), "Log": ("journald", "json-file", "local", "none")}
     client = {"Debug": False, "Version": value["ServerVersion"], "Context": "default"}
     fixed = {
         "CgroupDriver": "cgroupfs",
