@@ -33,11 +33,18 @@ def connect(ctx: Context, network: str, container: str, asked: dict[str, Any]) -
         _check(record, name, asked)
         if name in networking.endpoints(ctx, record):
             raise Conflict(f"endpoint with name {record.name} already exists in network {name}")
-        asked = _with_aliases(record, name, asked)
-        if state["Status"] in ("running", "paused"):
-            _plug(ctx, record, state["Pid"], name, asked)
-        networking.wanted(record.config)[name] = asked
+        networks = networking.wanted(record.config)
+        before = dict(networks)
+        networks[name] = _as_written(record, name, asked)
+        # written first: whoever is killed meanwhile leaves a container that can be disconnected, or connected again
         record.save_config()
+        if state["Status"] in ("running", "paused"):
+            try:
+                _plug(ctx, record, state["Pid"], name, networks[name])
+            except BaseException:
+                record.config["NetworkSettings"]["Networks"] = before
+                record.save_config()
+                raise
 
 
 def _check(record: Record, name: str, asked: dict[str, Any]) -> None:
@@ -55,14 +62,18 @@ def _check(record: Record, name: str, asked: dict[str, Any]) -> None:
         raise UsageError("user specified IP address is supported on user defined networks only")
 
 
-def _with_aliases(record: Record, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """As Docker writes it down: nothing is null, and the short ID is an alias from now on."""
-    empty = {"IPAMConfig": asked["IPAMConfig"] or {}, "DriverOpts": asked["DriverOpts"] or {}}
-    return asked | empty | {"Aliases": list(asked["Aliases"] or ())}
+def _as_written(record: Record, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """As Docker writes it down: nothing is null, and what the container is called anyway is an alias, too."""
+    aliases = networking.aliases(record, asked) if netoptions.is_user_defined(name) else []
+    return asked | {
+        "IPAMConfig": asked["IPAMConfig"] or {},
+        "DriverOpts": asked["DriverOpts"] or {},
+        "Aliases": aliases,
+    }
 
 
 def _plug(ctx: Context, record: Record, pid: int, name: str, asked: dict[str, Any]) -> None:
-    joined = networking.join(ctx, record.id, name, asked)
+    joined = networking.join(ctx, record.id, name, asked, again=True)
     try:
         networking.plug(ctx, record, joined, pid, _free_ifname(ctx, record))
     except BaseException:

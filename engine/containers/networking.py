@@ -303,9 +303,7 @@ def plug(
 
 def aliases(record: Record, asked: dict[str, Any]) -> list[str]:
     """By what else than its name others find the container: what was asked for, its short ID, its hostname, as in Docker."""
-    own = [record.id[:12]]
-    hostname = record.config["Config"]["Hostname"]
-    return [*(asked.get("Aliases") or ()), *own, *([hostname] if hostname not in own else [])]
+    return list(dict.fromkeys([*(asked.get("Aliases") or ()), record.id[:12], record.config["Config"]["Hostname"]]))
 
 
 def linked(ctx: Context, record: Record) -> list[tuple[str, str]]:

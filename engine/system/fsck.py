@@ -20,14 +20,12 @@ from engine.errors import MiniError, NotFound, StoreError
 from engine.oci.digest import is_hex_id
 from engine.runtime.cgroups import manager as cgroups
 from engine.runtime.network import attach as link
-from engine.runtime.network import ipam
-from engine.runtime.network.netlink import Netlink, link_master
 from engine.storage import drivers, staging, volumecheck
 from engine.storage.findings import DAMAGED, RUBBISH, Finding
 from engine.storage.fsck import Attempt, StoreCheck, short
 from engine.storage.repair import StoreRepair
 from engine.storage.volumes import Volumes
-from engine.system import imageuse
+from engine.system import imageuse, netcheck
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,6 +112,7 @@ class ObjectCheck:
             for container_id in files.names_in(self.paths.containers):
                 self._check_directory(container_id, named)
         self._check_removals()
+        self.findings += netcheck.check(self.paths)
         if host.is_linux() and host.is_root():
             self._check_host()
 
@@ -200,27 +199,33 @@ class ObjectCheck:
 
     def _check_host(self) -> None:
         """Of IDs that this data root knows: another one may have containers under the same cgroup, at the same bridge."""
-        owners = {owner for leases in lease_directories(self.paths) for owner in ipam.leases(leases).values()}
+        owners, ends = netcheck.owners(self.paths)
+        names = netcheck.interfaces()
         running = set(files.names_in(f"{self.paths.run}/containers"))
         volumes = self.paths.volumes_run
         mounted = {user for name in files.names_in(volumes) for user in files.names_in(f"{volumes}/{name}")}
-        with Netlink() as route:
-            known = {*files.names_in(self.paths.containers), *owners, *running, *mounted}
-            for container_id in sorted(known - self._alive):
-                left = [
-                    noun
-                    for noun, there in (
-                        ("cgroup", lifecycle.cgroup_of(self.ctx, container_id).exists()),
-                        ("network interface", link_master(route, link.veth_name(container_id)) is not None),
-                        ("address", container_id in owners),
-                        ("socket", container_id in running),
-                        ("mounted volume", container_id in mounted),
-                    )
-                    if there
-                ]
-                if left:
-                    why = f"container {container_id[:12]} does not run"
-                    self._found(RUBBISH, " and ".join(left), why, "release", container_id)
+        known = {*files.names_in(self.paths.containers), *owners, *ends, *running, *mounted}
+        for container_id in sorted(known - self._alive):
+            left = [
+                noun
+                for noun, there in (
+                    ("cgroup", lifecycle.cgroup_of(self.ctx, container_id).exists()),
+                    ("network interface", bool(link.host_ends(container_id, names))),
+                    ("endpoint", container_id in ends),
+                    ("address", container_id in owners),
+                    ("socket", container_id in running),
+                    ("mounted volume", container_id in mounted),
+                )
+                if there
+            ]
+            if left:
+                why = f"container {container_id[:12]} does not run"
+                self._found(RUBBISH, " and ".join(left), why, "release", container_id)
+        for container_id in sorted(self._alive):
+            path = f"{self.paths.container(container_id)}/lock"
+            if netcheck.unknown_interfaces(self.paths, container_id, names) and not _is_locked(path):
+                why = f"container {container_id[:12]} has it from a command that was killed"
+                self._found(RUBBISH, "network interface", why, "detach_unknown", container_id)
         for name in stale_cgroups(self.ctx, self._alive):
             self._found(RUBBISH, f"cgroup {name[:12]}", "nothing runs in it", "remove_cgroup", name)
         needed = {r["chain_id"][7:] for r in [*self.store.records.values(), *self.store.removing]}
@@ -240,10 +245,6 @@ def stale_name(paths: Paths, name: str) -> str:
         return ""
     renamed = own != name and records.name_holder(paths, own) == holder
     return f"its container is called {own}" if renamed and not _is_locked(f"{paths.container(holder)}/lock") else ""
-
-
-def lease_directories(paths: Paths) -> list[str]:
-    return [f"{paths.network(name)}/leases" for name in files.names_in(paths.networks)]
 
 
 def stale_cgroups(ctx: Context, alive: set[str], settled: float = _SETTLED) -> list[str]:
@@ -280,7 +281,7 @@ class Repair(StoreRepair):
     ORDER = (
         "quarantine_container", "reset_state", "refresh", "remove_name", "remove_container", "release", "remove_cgroup",
         "sweep_volumes", "restore_volume", "finish_volume", "make_volume", *StoreRepair.ORDER, "finish_removals",
-        "make_root", "unmount",
+        "make_root", "unmount", "detach_unknown", "quarantine_network", "remove_network",
     )  # fmt: skip
 
     def __init__(self, ctx: Context, check: StoreCheck) -> None:
@@ -344,12 +345,25 @@ class Repair(StoreRepair):
         if cgroup.exists():
             cgroup.kill()
             cgroup.delete()
-        link.detach(link.veth_name(container_id))
-        for leases in lease_directories(self.paths):
-            ipam.release(leases, container_id)
+        netcheck.forget(self.paths, container_id)
         sharing.unmount_shm(self.ctx, container_id)
         lifecycle.release_volumes(self.ctx, container_id)
         files.remove_tree(self.paths.container_run(container_id))
+
+    def detach_unknown(self, container_id: str) -> str:
+        netcheck.detach_unknown(self.paths, container_id)
+        return "removed"
+
+    def quarantine_network(self, name: str) -> str:
+        with files.FileLock(self.paths.lock("networks")):
+            return "quarantined" if self.quarantined.take(self.paths.network(name)) else "gone meanwhile"
+
+    def remove_network(self, name: str) -> str:
+        with files.FileLock(self.paths.lock("networks")):
+            if netcheck.record_state(self.paths, name) != "missing":
+                return "it is there meanwhile"
+            files.remove_tree(self.paths.network(name))
+        return "removed"
 
     def remove_cgroup(self, container_id: str) -> str:
         cgroup = lifecycle.cgroup_of(self.ctx, container_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from engine import events, files, times
-from engine.containers import networking, records
+from engine.containers import records
 from engine.containers.netoptions import PREDEFINED
 from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, NotFound, UsageError
@@ -181,13 +181,10 @@ def is_active(ctx: Context, container_id: str) -> bool:
 
 
 def prune(ctx: Context, match: Callable[[dict[str, str], float], bool]) -> list[str]:
-    """Removes the networks that no container has in its config, and `match(labels, created)` lets go; their names."""
+    """Removes the networks that no running container is on, and `match(labels, created)` lets go; their names."""
     removed = []
-    asked = {name for record in records.list_all(ctx.paths) for name in networking.wanted(record.config)}
     for network in all_of(ctx).list_():
-        if network.name in DRIVERS or network.name in asked:
-            continue
-        if not match(network.labels, times.seconds_of(network.created)):
+        if network.name in DRIVERS or not match(network.labels, times.seconds_of(network.created)):
             continue
         try:
             remove(ctx, network.name)

@@ -28,6 +28,7 @@ def mini(session_mini: Mini) -> Iterator[Mini]:
     yield session_mini
     session_mini.remove_containers()
     session_mini.remove_volumes()
+    session_mini.remove_networks()
     session_mini.assert_nothing_left()
 
 

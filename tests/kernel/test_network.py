@@ -502,3 +502,65 @@ def test_a_transaction_is_all_or_nothing(host: Host) -> None:
         with pytest.raises(Unsupported, match="nosuchchain"):
             nftables.commit(filter_, [added, impossible], nftables.generation_of(filter_))
     assert _rules() == before
+
+
+def test_250_containers_on_one_bridge(host: Host) -> None:
+    network = Network("full", "c" * 64, "bridge", "", bridge="minitest2", subnet="172.30.0.0/24")
+    bridge.ensure(network, host.lock)
+    pids = [host.namespace() for _ in range(250)]
+    children = []
+    for part in range(5):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                for pid in pids[part * 50 : part * 50 + 50]:
+                    address = ipam.reserve(
+                        host.paths.leases("full"), network.subnet, network.gateway, f"container-{pid}"
+                    )
+                    attach.attach(network, pid, address, None, f"veth{pid}")
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
+    leases = ipam.leases(host.paths.leases("full"))
+    assert set(leases.values()) == {f"container-{pid}" for pid in pids} and len(leases) == 250
+    address_of = {owner: address for address, owner in leases.items()}
+    for first, last in ((pids[0], pids[249]), (pids[120], pids[0])):
+        with _listening(last) as server:
+            assert _seen_from(server, first, address_of[f"container-{last}"]) == address_of[f"container-{first}"]
+
+
+def test_ports_without_icc_are_isolated(host: Host) -> None:
+    options = {"com.docker.network.bridge.enable_icc": "false"}
+    network = Network("lonely", "d" * 64, "bridge", "", bridge="minitest3", subnet="172.30.1.0/24", options=options)
+    (first, _), (second, two) = host.container(network), host.container(network)
+    with _listening(second) as server:
+        assert _cannot_connect(first, two.address)
+        # nor by way of the bridge's own interface
+        _run(f"nsenter -t {first} -n ip route add {two.address}/32 via 172.30.1.1")
+        assert _cannot_connect(first, two.address)
+        assert _seen_from(server, None, two.address) == "172.30.1.1"
+
+
+def test_ipv6(host: Host) -> None:
+    ipv6 = {"subnet": "fd42:7::/64", "gateway": "fd42:7::1", "ip_range": "", "aux": {}}
+    network = Network("six", "e" * 64, "bridge", "", bridge="minitest4", subnet="172.30.2.0/24", ipv6=ipv6)
+    assert not bridge.ready(network)
+    bridge.ensure(network, host.lock)
+    assert bridge.ready(network)
+    pid = host.namespace()
+    attach.attach(network, pid, "172.30.2.2", None, "vethsix", address6="fd42:7::2")
+    addresses = json.loads(_run(f"nsenter -t {pid} -n ip -j -6 address show dev eth0"))[0]["addr_info"]
+    assert "fd42:7::2" in [a["local"] for a in addresses]
+    assert "via fd42:7::1" in _run(f"nsenter -t {pid} -n ip -6 route show default")
+    assert _in_namespace_of(pid, lambda: Path("/proc/sys/net/ipv6/conf/eth0/accept_ra").read_text()) == "0\n"
+    assert any("ip6 saddr fd42:7::/64" in rule for rule in _rules())
+    _run("ip -6 address delete fd42:7::1/64 dev minitest4")
+    assert not bridge.ready(network)
+    bridge.ensure(network, host.lock)
+    assert bridge.ready(network)
+    attach.set_default(pid, "eth0", ["172.30.2.9", "fd42:7::9"])
+    assert "via fd42:7::9" in _run(f"nsenter -t {pid} -n ip -6 route show default")
+    assert "via 172.30.2.9" in _run(f"nsenter -t {pid} -n ip route show default")

@@ -70,6 +70,11 @@ class Docker:
         if volumes:
             self.run("volume", "rm", *volumes)
 
+    def remove_networks(self) -> None:
+        networks = self.run("network", "ls", "-q", "--filter", "type=custom").lines
+        if networks:
+            self.run("network", "rm", *networks)
+
     def close(self) -> None:
         """Idempotent. SIGTERM makes dockerd stop its containers and its containerd."""
         if self._daemon.poll() is None:

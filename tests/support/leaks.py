@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine import linux
+from engine.runtime.network.model import DRIVERS
 
 if TYPE_CHECKING:
     from tests.support.runner import Mini
@@ -51,7 +52,10 @@ def find(mini: Mini, images_too: bool) -> list[str]:
         kept += ["blobs", "images", "tags", "layers", "indexes", "trees", "volumes", "run/images"]
     left += [f"file {path}" for name in kept for path in _files(os.path.join(mini.root, name))]
     networks = os.path.join(mini.root, "networks")
-    left += [f"lease {path}" for path in _files(networks) if "/leases/" in path]
+    left += [f"lease or endpoint {path}" for path in _files(networks) if "/leases/" in path or "/endpoints/" in path]
+    left += (
+        [f"network {name}" for name in os.listdir(networks) if name not in DRIVERS] if os.path.isdir(networks) else []
+    )
     return left
 
 

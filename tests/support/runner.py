@@ -135,6 +135,11 @@ class Mini:
         if volumes:
             self.run("volume", "rm", *volumes)
 
+    def remove_networks(self) -> None:
+        networks = self.run("network", "ls", "-q", "--no-trunc", "--filter", "type=custom").lines
+        if networks:
+            self.run("network", "rm", *networks)
+
     def remove_images(self) -> None:
         images = sorted(set(self.run("images", "-aq", "--no-trunc").lines))
         if images:
@@ -155,6 +160,7 @@ class Mini:
         try:
             self.remove_containers()
             self.remove_volumes()
+            self.remove_networks()
             self.remove_images()
             self.assert_nothing_left(images_too=True)
         finally:

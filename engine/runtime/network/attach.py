@@ -20,6 +20,8 @@ from engine.runtime.network.netlink import Change, Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.runtime.network.model import Network
     from engine.runtime.network.netlink import Log
 
@@ -89,9 +91,10 @@ def veth_name(container_id: str, ifname: str = "eth0") -> str:
     return "veth" + container_id[: 11 - len(number)] + number
 
 
-def host_ends(container_id: str) -> list[str]:
-    """The host's ends of a container's interfaces that are there."""
-    names = (name for _, name in _socket.if_nameindex())
+def host_ends(container_id: str, names: Iterable[str] | None = None) -> list[str]:
+    """The host's ends of a container's interfaces among `names`, by default those of all interfaces there are."""
+    if names is None:
+        names = (name for _, name in _socket.if_nameindex())
     return [n for n in names if n in (veth_name(container_id, n[-1:]), veth_name(container_id, n[-2:]))]
 
 

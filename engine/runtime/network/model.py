@@ -87,6 +87,15 @@ class Network:
         """Whether the user chose the subnet, of IPv4 (4) or IPv6 (6)."""
         return any((":" in pool.get("Subnet", "")) == (version == 6) for pool in self.ipam)
 
+    def shown_ipam(self) -> list[dict[str, Any]]:
+        """Docker's IPAM.Config: what the user asked for, as it was said, and what was chosen where nothing was."""
+        asked: list[list[dict[str, Any]]] = [[], []]
+        for pool in self.ipam:
+            asked[":" in pool["Subnet"]].append(pool)
+        chosen4 = [{"Subnet": self.subnet, "Gateway": self.gateway}] if self.subnet else []
+        chosen6 = [{"Subnet": self.ipv6["subnet"], "Gateway": self.ipv6["gateway"]}] if self.ipv6 else []
+        return (asked[0] or chosen4) + (asked[1] or chosen6)
+
     def allows(self, option: str) -> bool:
         """A switch of the bridge driver's, such as `enable_icc`: on unless `--opt` says otherwise (Go's ParseBool)."""
         return self.options.get(f"{BRIDGE_OPTION}.{option}", "true") in TRUE
@@ -187,7 +196,6 @@ class Networks:
 
     def inspect(self, network: Network, endpoints: Iterable[tuple[str, str, Endpoint]] = ()) -> dict[str, Any]:
         """What `docker network inspect` prints of one. `endpoints`: (container ID, container name, endpoint)."""
-        config = network.ipam or ([{"Subnet": network.subnet, "Gateway": network.gateway}] if network.subnet else [])
         return {
             "Name": network.name,
             "Id": network.id,
@@ -195,7 +203,7 @@ class Networks:
             "Scope": "local",
             "Driver": network.driver,
             "EnableIPv6": network.ipv6 is not None,
-            "IPAM": {"Driver": "default", "Options": network.ipam_options, "Config": config},
+            "IPAM": {"Driver": "default", "Options": network.ipam_options, "Config": network.shown_ipam()},
             "Internal": network.internal,
             "Attachable": network.attachable,
             "Ingress": False,

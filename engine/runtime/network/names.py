@@ -32,8 +32,14 @@ class Names:
         self._seen: dict[str, tuple[int, list[dict[str, Any]]]] = {}
 
     def addresses(self, name: str) -> tuple[list[str], list[str]] | None:
-        """The IPv4 and the IPv6 addresses of everyone called `name` (or `name.NETWORK`), in lower case; None for a stranger."""
+        """The IPv4 and the IPv6 addresses of everyone called `name` (or `name.NETWORK`), in lower case; None for a stranger.
+
+        What the container itself calls somebody by `--link` goes first.
+        """
         for network in self._memberships():
+            own = endpoints.read(f"{self._networks}/{network}/endpoints", self._owner) or {}
+            links = {alias.lower(): other.lower() for alias, other in (own.get("Links") or {}).items()}
+            name = links.get(name, name)
             short = name.removesuffix(f".{network.lower()}")
             found = [entry for entry in self._endpoints(network) if {name, short} & _names(entry)]
             if found:
