@@ -170,7 +170,7 @@ def test_directories_of_devices(tmp_path: Any) -> None:
         ({"cpuset_cpus": "0-"}, "invalid format"),
         ({"memory_swappiness": 101}, "Valid memory swappiness range is 0-100"),
         ({"pid": "container:"}, "invalid PID mode"),
-        ({"network": "container:x", "dns": ["1.1.1.1"]}, "conflicting options: dns and the network mode"),
+        ({"networks": ["container:x"], "dns": ["1.1.1.1"]}, "conflicting options: dns and the network mode"),
         ({"storage_opt": ["size=1g"]}, "storage-opt"),
     ],
 )
