@@ -79,6 +79,7 @@ class Life:
             sharing.mount_shm(self.ctx, self.record.id, self.host)
             cgroup = cgroup_of(self.ctx, self.record.id)
             spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size, shared)
+            self._log_mounts(spec)
             cgroup.create()
             cgroup.apply(spec["linux"]["resources"])
             process = self._open_and_launch(spec, root, cgroup, user)
@@ -115,6 +116,15 @@ class Life:
             stay=self.host.get("Init", False),
             leashed=True,
         )
+
+    def _log_mounts(self, spec: Spec) -> None:
+        """The plan, as commands; the root comes first, an overlay that is mounted nowhere on the host."""
+        if not self.ctx.log:
+            return
+        for mount in spec["mounts"]:
+            options = ",".join(mount.get("options") or ["defaults"])
+            source, kind = mount.get("source") or "none", mount.get("type") or "none"
+            self.ctx.log(f"mount -t {kind} -o {options} {source} rootfs{mount['destination']}")
 
     def _attach(self, pid: int) -> None:
         self.state["Endpoints"] = self.networking.attach(pid)

@@ -14,7 +14,7 @@ from engine.containers import records
 from engine.containers.netoptions import PREDEFINED
 from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, NotFound, UsageError
-from engine.runtime.network import bridge, endpoints, ipam, netlink, setup
+from engine.runtime.network import bridge, endpoints, ipam, netlink
 from engine.runtime.network.ipam import Subnet
 from engine.runtime.network.model import (
     BRIDGE_OPTION,
@@ -123,6 +123,8 @@ def _check_overlap(id: str, name: str, subnet: str, others: list[Network]) -> No
 
 def _free_subnet(candidates: Iterable[str], others: list[Network]) -> str:
     """The first that overlaps neither a network's nor what the host reaches elsewhere."""
+    from engine.runtime.network import setup
+
     taken = [subnet for other in others for subnet in _subnets(other)]
     for text in candidates:
         subnet = Subnet(text)

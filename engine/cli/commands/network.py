@@ -132,11 +132,13 @@ def list_(context: Context, filter: list[str], format: str | None, no_trunc: boo
 def inspect(context: Context, name: str) -> dict[str, Any]:
     """Docker's inspect object, with the running containers that are on the network."""
     from engine.runtime.network import endpoints
+    from engine.system.networks import is_active
 
     known = networks(context)
     network = known.get(name)
     found = endpoints.read_all(context.paths.endpoints(network.name))
-    return known.inspect(network, [(owner, e["Name"], Endpoint.from_json(e)) for owner, e in found.items()])
+    there = [(o, e["Name"], Endpoint.from_json(e)) for o, e in found.items() if is_active(context, o)]
+    return known.inspect(network, there)
 
 
 def _row(network: dict[str, Any], truncate: bool) -> Row:
