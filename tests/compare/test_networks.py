@@ -40,7 +40,7 @@ ROWS = [
     "network inspect n1", "network inspect n2 ni", "network inspect n6", "network inspect n10", "network inspect host",
     "network inspect none", "network inspect -v n2", "network inspect -f {{.Name}}:{{.Driver}}:{{.Internal}} n1 ni",
     "network inspect -f {{json@.Labels}} n2", "network inspect nosuch n2", "network inspect -f {{.Foo}} n1",
-    "network ls --format {{.Name}}\t{{.Driver}}\t{{.Scope}}\t{{.IPv6}}\t{{.Internal}}\t{{.Labels}}",
+    "network ls --format {{.Name}}\t{{.Driver}}\t{{.Scope}}\t{{.IPv6}}\t{{.Internal}}",
     "network ls --format table@{{.Name}}\t{{.IPv6}}", "network ls --format {{.Label@\"k\"}}",
     "network ls --filter driver=bridge --filter name=n1 --format {{.Name}}", "network ls -f name=^n.$ --format {{.Name}}",
     "network ls -f name=n1 -f name=n2 --format {{.Name}}", "network ls -f label=k --format {{.Name}}",
@@ -161,11 +161,16 @@ def _same(told: dict[str, list[dict[str, Any]]], number: int) -> None:
     assert _read(mini) == _read(docker)
 
 
+def _pairs(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """An object, in no order, of which several keys may be `<ID>`."""
+    return sorted(pairs, key=repr)
+
+
 def _read(result: dict[str, Any]) -> dict[str, Any]:
     """JSON as what it says: the order of its fields is no matter here. Nor is that of what was pruned: Docker has none."""
     if "Deleted Networks" in result["stdout"]:
         return result | {"stdout": sorted(result["stdout"].split("\n"))}
     try:
-        return result | {"stdout": json.loads(result["stdout"])}
+        return result | {"stdout": json.loads(result["stdout"], object_pairs_hook=_pairs)}
     except ValueError:
         return result
