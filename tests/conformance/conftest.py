@@ -1,0 +1,103 @@
+"""The runtimes under test: mini-runtime, and beside it, as the proof of the suite itself, Debian's runc and crun.
+
+`MINI_CONFORMANCE_RUNTIME=/path/to/one scripts/test tests/conformance` tests that one alone, whatever it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import linux
+from tests.support.conformance import Container, Containers, Runtime, install_probe
+from tests.support.leaks import hierarchies
+from tests.support.process import make_template
+from tests.support.requirements import CHECKOUT, program
+
+# What `differs` says of runc and crun is so in these versions (Debian 12's); other versions may do better.
+KNOWN_VERSIONS = {"runc": "1.1.5", "crun": "1.8.1"}
+
+
+def _runtimes() -> list[object]:
+    given = os.environ.get("MINI_CONFORMANCE_RUNTIME")
+    if given:
+        return [pytest.param(given, id=os.path.basename(shlex.split(given)[0]))]
+    return [
+        pytest.param(f"{CHECKOUT}/mini-runtime", id="mini-runtime"),
+        pytest.param("runc", id="runc", marks=pytest.mark.requires("runc")),
+        pytest.param("crun", id="crun", marks=pytest.mark.requires("crun")),
+    ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.requires("root", "netns", "overlay"))
+
+
+@pytest.fixture(scope="package")
+def conformance_template(tmp_path_factory: pytest.TempPathFactory) -> str:
+    template = make_template(str(tmp_path_factory.mktemp("conformance")))
+    install_probe(template)
+    return template
+
+
+@pytest.fixture(scope="package", params=_runtimes())
+def runtime(
+    request: pytest.FixtureRequest, conformance_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runtime]:
+    """Everything of the runtime's is on a tmpfs; /sys/fs/cgroup/unified is hidden from crun, which takes no hybrid."""
+    program_path, *options = shlex.split(request.param)
+    command = [program(program_path) or program_path, *options]
+    name = os.path.basename(program_path)
+    directory = os.path.realpath(tmp_path_factory.mktemp(name))
+    linux.mount("tmpfs", directory, "tmpfs", 0, "mode=755")
+    trees = hierarchies()
+    is_hybrid_refused = name == "crun" and os.path.exists("/sys/fs/cgroup/unified/cgroup.procs")
+    if is_hybrid_refused:
+        trees = [tree for tree in trees if tree.version == 1]
+        linux.mount("tmpfs", "/sys/fs/cgroup/unified", "tmpfs")
+    made = Runtime(name, command, directory, conformance_template, trees)
+    yield made
+    if is_hybrid_refused:
+        linux.umount2("/sys/fs/cgroup/unified")
+    made.close()
+    linux.umount2(directory, linux.MNT_DETACH)
+
+
+@pytest.fixture(scope="package")
+def version(runtime: Runtime) -> str:
+    return runtime.version()
+
+
+@pytest.fixture
+def containers(runtime: Runtime) -> Iterator[Containers]:
+    """Makes bundles; what becomes of them is gone after the test."""
+    made: list[Container] = []
+
+    def make() -> Container:
+        made.append(runtime.container())
+        return made[-1]
+
+    yield make
+    for container in reversed(made):
+        container.close()
+
+
+@pytest.fixture
+def container(containers: Containers) -> Container:
+    return containers()
+
+
+@pytest.fixture(autouse=True)
+def _differs(request: pytest.FixtureRequest, runtime: Runtime, version: str) -> None:
+    """`differs(runc="why")`: expected to fail there, and in a known version failing if it does not."""
+    for mark in request.node.iter_markers("differs"):
+        reason = mark.kwargs.get(runtime.name)
+        if reason:
+            strict = KNOWN_VERSIONS.get(runtime.name) == version
+            request.node.add_marker(pytest.mark.xfail(reason=f"{runtime.name} {version}: {reason}", strict=strict))
