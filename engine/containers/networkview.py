@@ -42,6 +42,15 @@ def settings(ctx: Context, record: Record, state: dict[str, Any]) -> dict[str, A
     }
 
 
+def with_links(record: Record) -> dict[str, Any]:
+    """HostConfig, where Docker shows whose a link is, as well: `/OTHER:/SELF/ALIAS`."""
+    host: dict[str, Any] = record.config["HostConfig"]
+    if not host.get("Links"):
+        return host
+    parts = (link.split(":") for link in host["Links"])
+    return host | {"Links": [f"{other}:/{record.name}/{alias}" for other, alias in parts]}
+
+
 def _network(
     ctx: Context, record: Record, name: str, asked: dict[str, Any], endpoint: dict[str, Any] | None, started: bool
 ) -> dict[str, Any]:

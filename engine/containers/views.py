@@ -89,6 +89,7 @@ def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
     directory = record.directory
     return record.config | {
         "State": shown,
+        "HostConfig": networkview.with_links(record),
         "Mounts": [{key: point[key] for key in _POINT if key in point} for point in record.config["Mounts"]],
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",

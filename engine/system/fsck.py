@@ -282,6 +282,7 @@ class Repair(StoreRepair):
         "quarantine_container", "reset_state", "refresh", "remove_name", "remove_container", "release", "remove_cgroup",
         "sweep_volumes", "restore_volume", "finish_volume", "make_volume", *StoreRepair.ORDER, "finish_removals",
         "make_root", "unmount", "detach_unknown", "quarantine_network", "remove_network",
+        "remove_half_written",
     )  # fmt: skip
 
     def __init__(self, ctx: Context, check: StoreCheck) -> None:
@@ -352,6 +353,10 @@ class Repair(StoreRepair):
 
     def detach_unknown(self, container_id: str) -> str:
         netcheck.detach_unknown(self.paths, container_id)
+        return "removed"
+
+    def remove_half_written(self, path: str) -> str:
+        files.remove_file(path)
         return "removed"
 
     def quarantine_network(self, name: str) -> str:

@@ -7,6 +7,7 @@ that no endpoint tells of. A record is there before its bridge and goes after it
 from __future__ import annotations
 
 import _socket
+import os
 
 from engine import files
 from engine.containers.records import Record
@@ -30,6 +31,20 @@ def check(paths: Paths) -> list[Finding]:
             found.append(Finding(RUBBISH, f"network {name}", "half-made or half-removed", "remove_network", name))
         elif state == "damaged":
             found.append(Finding(DAMAGED, f"network {name}", "its record is damaged", "quarantine_network", name))
+        for path in half_written(paths, name):
+            what = f"file {os.path.basename(path)} of network {name}"
+            found.append(Finding(RUBBISH, what, "half-written", "remove_half_written", path))
+    return found
+
+
+def half_written(paths: Paths, name: str) -> list[str]:
+    """What was to replace another file (`files.write_atomic`: .NAME.PID.tmp), and whoever wrote it is gone."""
+    found = []
+    for directory in (paths.network(name), paths.endpoints(name)):
+        for entry in files.names_in(directory):
+            pid = entry.removesuffix(".tmp").rpartition(".")[2]
+            if entry.startswith(".") and entry.endswith(".tmp") and not os.path.exists(f"/proc/{pid}"):
+                found.append(f"{directory}/{entry}")
     return found
 
 

@@ -29,7 +29,7 @@ PREPARED = [
     "run -d --name nn --network none {image} sleep 1000",
     "run -d --name cc --network container:web {image} sleep 1000",
     "create --name cr --network n1 --ip 10.60.0.33 --network-alias al --link web:w {image} true",
-    "create --name plain {image} true",
+    "create --name plain --link nn:n {image} true",
 ]
 
 # What is shown, and what is refused; nothing of it changes anything. Not here, since they differ on purpose: `ls -f dangling`,
@@ -51,7 +51,7 @@ ROWS = [
     "network ls -f type=foo", "network ls -f dangling=foo", "network ls x",
     "inspect -f {{json@.NetworkSettings}} web", "inspect -f {{json@.NetworkSettings}} six",
     "inspect -f {{json@.NetworkSettings}} hh", "inspect -f {{json@.NetworkSettings}} nn",
-    "inspect -f {{json@.NetworkSettings}} cc", "inspect -f {{json@.NetworkSettings}} cr",
+    "inspect -f {{json@.NetworkSettings}} cc", "inspect -f {{json@.NetworkSettings}} cr", "inspect -f {{json@.HostConfig.Links}} plain cr",
     "ps --filter network=n1 --format {{.Names}}:{{.Networks}}", "ps -a --filter network=n1 --format {{.Names}}:{{.Networks}}",
     "ps -a --filter network=nosuch --format {{.Names}}", "exec web cat /etc/hosts", "exec six cat /etc/hosts",
     "exec web ip -o -4 route", "exec six ip -o -6 route show default", "exec six ip -o -4 address show eth0",

@@ -328,12 +328,17 @@ def test_events(mini: Mini, host_image: Image) -> None:
     labels = mini.run("image", "inspect", "-f", "{{json .Config.Labels}}", host_image.name).json() or {}
     more = "".join(f"{key}={value}, " for key, value in labels.items())
     about = f"{container} (a=1, image={host_image.name}, {more}name="
+    network = mini.run("network", "inspect", "-f", "{{.Id}}", "none").out
     assert told == [
         "volume create data (driver=local)",
         f"container create {about}it)",
         f"container attach {about}it)",
+        f"volume mount data (container={container}, destination=/data, driver=local, propagation=, read/write=true)",
+        f"network connect {network} (container={container}, name=none, type=null)",
         f"container start {about}it)",
         f"container die {container} (a=1, exitCode=3, image={host_image.name}, {more}name=it)",
+        f"network disconnect {network} (container={container}, name=none, type=null)",
+        f"volume unmount data (container={container}, driver=local)",
         f"container rename {about}other, oldName=/it)",
         f"image tag {image} ({more}name=named:1)",
         f"image untag {image} ({more}name={image})",

@@ -146,10 +146,15 @@ def test_fsck_finds_what_is_no_network(tmp_path: Path) -> None:
     os.makedirs(paths.leases("half"))
     os.makedirs(paths.network("damaged"))
     Path(paths.network("damaged"), "network.json").write_text("{")
+    os.makedirs(paths.endpoints("bridge"))
+    written = Path(paths.endpoints("bridge"), ".abc.99999999.tmp")
+    for path in (written, written.with_name(f".abc.{os.getpid()}.tmp")):
+        path.write_text("{")
     found = {finding.what: (finding.kind, finding.action) for finding in netcheck.check(paths)}
     assert found == {
         "network half": (RUBBISH, "remove_network"),
         "network damaged": (DAMAGED, "quarantine_network"),
+        "file .abc.99999999.tmp of network bridge": (RUBBISH, "remove_half_written"),
     }
 
 
