@@ -146,14 +146,17 @@ def _bind_hierarchies(cgroup: Cgroup, words: list[str], top: int) -> None:
 # --- switching -----------------------------------------------------------------------------------------------------
 
 
-def switch(root: int) -> None:
+def switch(root: int, pivot: bool = True) -> None:
     """Makes `root` this process's `/`, and detaches everything else from the mount namespace. Raises OSError.
 
     pivot_root(".", ".") stacks the old root over the new one, so no directory in the container is needed for it
-    (pivot_root(2), NOTES). It cannot replace the initramfs: then `root` is moved over `/`.
+    (pivot_root(2), NOTES). It cannot replace the initramfs: then, and without `pivot`, `root` is moved over `/`.
     """
     _leave_chroot()
     os.fchdir(root)
+    if not pivot:
+        _move_over_root()
+        return
     old = os.open("/", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         linux.pivot_root(".", ".")

@@ -208,7 +208,7 @@ class Cgroup:
         file, value, _ = self._freezer()
         write(file, value)
         deadline = time.monotonic() + 2
-        while not self._is_frozen():
+        while not self.is_frozen():
             if time.monotonic() > deadline:
                 self.thaw()
                 raise RuntimeFault("cgroup", f"the processes of {self.path} do not freeze", errno.ETIMEDOUT, file)
@@ -227,9 +227,11 @@ class Cgroup:
             return f"{self.layout.v2}{self.path}/cgroup.freeze", "1", "0"
         raise Unsupported("this host has no freezer controller for cgroups")
 
-    def _is_frozen(self) -> bool:
+    def is_frozen(self) -> bool:
         if directory := self.layout.v1.get("freezer"):
             return (read(f"{directory}{self.path}/freezer.state") or "").strip() == "FROZEN"
+        if self.layout.v2 is None:
+            return False
         return "frozen 1" in (read(f"{self.layout.v2}{self.path}/cgroup.events") or "")
 
     def stats(self) -> dict[str, Any]:
@@ -252,8 +254,8 @@ class Cgroup:
                 return int(value)
         return 0
 
-    def delete(self) -> None:
-        """Removes the cgroup with all below it, and its parent when nothing else is left in that. No error where it
+    def delete(self, parent: bool = True) -> None:
+        """Removes the cgroup with all below it, and its `parent` when nothing else is left in that. No error where it
         is gone.
 
         A process that is just dying keeps its cgroup busy for some milliseconds: retried for up to 2 s, then
@@ -262,12 +264,12 @@ class Cgroup:
         for directory in self.directories():
             for below in tree(directory):
                 rmdir(below)
-        parent = os.path.dirname(self.path)
-        if parent == "/":
+        above = os.path.dirname(self.path)
+        if above == "/" or not parent:
             return
         for root in self.layout.v1_roots + ([self.layout.v2] if self.layout.v2 else []):
             try:
-                os.rmdir(root + parent)
+                os.rmdir(root + above)
             except OSError:
                 pass  # in use by others, or gone
 

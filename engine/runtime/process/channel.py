@@ -8,10 +8,15 @@ execve(2) succeeded.
       │ <── namespaces ──────────────────────── │ its network namespace exists
       │── network ────────────────────────────> │ its interfaces are there
       │ <── console + descriptor ────────────── │ the pty's master, if there is a terminal
+      │ <── mounted ─────────────────────────── │ where there are hooks: all mounts are there, the root is not changed yet
+      │── hooked ─────────────────────────────> │
       │ <── ready ───────────────────────────── │ all is done but execve
       │── start ──────────────────────────────> │
       │ <── (end of file) ───────────────────── │ execve succeeded
       │ <── fault ───────────────────────────── │ instead of any of its messages: kind, step, message, errno, path, hint
+
+Instead of `start`, `created` may come with a listening socket: the parent leaves, and whoever connects to the socket is the
+parent from there on (OCI's `create` and `start` are two commands).
 
 A process that joins a container (exec.py) has `forked` and `adopted` instead of `namespaces` and `network`.
 
@@ -57,6 +62,15 @@ class Channel:
             os.dup2(self._socket.detach(), fd, inheritable=False)
             self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
 
+    def replace_by(self, listener: int) -> None:
+        """Closes this end; the next to connect to the listening socket is the peer. The descriptor is used up."""
+        self._socket.close()
+        accepting = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, listener)
+        fd, _ = accepting._accept()  # type: ignore[attr-defined]  # the C module's own
+        accepting.close()
+        os.set_inheritable(fd, False)
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+
     def send(self, type_: str, fd: int | None = None, **fields: Any) -> None:
         """Sends one message, with a copy of the descriptor `fd` (unix(7), SCM_RIGHTS)."""
         data = lean.dumps({"type": type_, **fields})
@@ -97,6 +111,21 @@ def pair() -> tuple[Channel, Channel]:
     kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
     return Channel(ours), Channel(theirs)
+
+
+def listen(path: str) -> int:
+    """A listening socket at `path`, close-on-exec; the caller closes it, and removes the name. Raises OSError."""
+    made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    made.bind(path)
+    made.listen(1)
+    return made.detach()
+
+
+def connect(path: str) -> Channel:
+    """The other end. Raises OSError, ECONNREFUSED where nobody listens any more."""
+    made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    made.connect(path)
+    return Channel(made)
 
 
 def fault(message: dict[str, Any]) -> errors.RuntimeFault:

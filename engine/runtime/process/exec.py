@@ -88,6 +88,7 @@ def spawn(
     stdio: tuple[int, int, int] | None,
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
+    preserved: int = 0,
 ) -> InitProcess:
     """Makes a process in the container whose init is `pid`, up to the execution of its program; `start` lets it go on.
 
@@ -98,7 +99,7 @@ def spawn(
     target = Target(pid)
 
     def child(channel: Channel) -> NoReturn:
-        _main(channel, target, process, stdio, cgroup, seccomp)
+        _main(channel, target, process, stdio, cgroup, seccomp, preserved)
 
     try:
         joined = launch.fork(namespaces.ChildNamespaces(), child)
@@ -121,10 +122,11 @@ def _main(
     stdio: tuple[int, int, int] | None,
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
+    preserved: int,
 ) -> NoReturn:
     step = finish.Step()
     try:
-        _run(channel, target, process, stdio, cgroup, seccomp, step)
+        _run(channel, target, process, stdio, cgroup, seccomp, preserved, step)
     except BaseException as e:
         finish.report(channel, step, e)
 
@@ -136,6 +138,7 @@ def _run(
     stdio: tuple[int, int, int] | None,
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
+    preserved: int,
     step: Step,
 ) -> NoReturn:
     finish.begin(process, step)
@@ -149,7 +152,7 @@ def _run(
     finish.connect(process, stdio, root, channel, first=False)
 
     program = finish.become_user(process, root, step)
-    finish.close_all_but(channel)
+    finish.close_all_but(channel, preserved)
     finish.set_limits(process, step)
     late = bool(process.get("noNewPrivileges"))  # then no privilege is needed for the filter
     if not late:

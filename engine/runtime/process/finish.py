@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.oci.runtime import Process
     from engine.runtime.process.channel import Channel
 
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 _HIGHEST_ID = (1 << 32) - 2  # (uid_t) -1 means "leave as it is" to setresuid(2): CVE-2024-40635
 
 
@@ -65,8 +66,8 @@ def await_message(channel: Channel, kind: str) -> None:
         raise RuntimeFault("init", f"waited for {kind}, received {answer[0]['type']}")
 
 
-def begin(process: Process, step: Step) -> None:
-    """What must be done, or closed for good, while the host's root is still there."""
+def begin(process: Process, step: Step, keyring: bool = True) -> None:
+    """What must be done, or closed for good, while the host's root is still there. `keyring`: a session keyring of its own."""
     step("signals", "reset the signals")
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -74,16 +75,21 @@ def begin(process: Process, step: Step) -> None:
     step("session", "start a session")
     os.setsid()
     step("keyring", "join a session keyring")
-    try:
-        linux.keyctl_join_session_keyring()
-    except OSError as e:
-        if e.errno not in (errno.ENOSYS, errno.EPERM):  # not in this kernel; filtered by an outer container
-            raise
+    if keyring:
+        _join_keyring()
     wanted = process.get("oomScoreAdj")
     if wanted is not None:
         step("oom_score_adj", f"set the OOM score to {wanted}")
         _set_oom_score(wanted)
     protect.forget_imports()
+
+
+def _join_keyring() -> None:
+    try:
+        linux.keyctl_join_session_keyring()
+    except OSError as e:
+        if e.errno not in (errno.ENOSYS, errno.EPERM):  # not in this kernel; filtered by an outer container
+            raise
 
 
 def _set_oom_score(wanted: int) -> None:
@@ -165,11 +171,20 @@ def become_user(process: Process, root: int, step: Step) -> str:
 
 
 def await_start(channel: Channel, step: Step) -> None:
-    """Tells the parent that all is done but execve(2), and waits for its word."""
+    """Tells the parent that all is done but execve(2), and waits for its word, or for that of whoever connects to the
+    socket that the parent leaves."""
     step("ready", "wait for the start")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     channel.send("ready")
-    await_message(channel, "start")
+    answer = channel.receive()
+    if answer is None:
+        os._exit(1)
+    if answer[0]["type"] == "created":
+        for number in _ENDING:
+            # a PID 1 without a handler ignores signals; execve(2) puts them back
+            signal.signal(number, lambda n, _: os._exit(128 + n))
+        channel.replace_by(answer[1])
+        await_message(channel, "start")
 
 
 def set_limits(process: Process, step: Step) -> None:
@@ -292,8 +307,8 @@ def _executable(path: str) -> str:
     return path
 
 
-def close_all_but(channel: Channel) -> None:
-    """Closes every descriptor from 3 on but the channel, which execve(2) closes: the program inherits three, and could not
-    name another as its own path or directory (CVE-2024-21626)."""
-    channel.move_to(3)
-    linux.close_range(4)
+def close_all_but(channel: Channel, preserved: int = 0) -> None:
+    """Closes every descriptor from 3 + `preserved` on but the channel, which execve(2) closes: the program inherits what it
+    was given, and could not name another as its own path or directory (CVE-2024-21626)."""
+    channel.move_to(3 + preserved)
+    linux.close_range(4 + preserved)

@@ -19,51 +19,55 @@ if TYPE_CHECKING:
 
     from engine.oci.runtime import Mount, Spec
     from engine.runtime.cgroups.manager import Cgroup
+    from engine.runtime.hooks import Hooks
     from engine.runtime.namespaces import Namespaces
     from engine.runtime.process.channel import Channel
     from engine.runtime.process.finish import Step
 
 
-def main(
-    channel: Channel,
-    spec: Spec,
-    wanted: Namespaces,
-    *,
-    rootfs: list[Mount] | int,
-    stdio: tuple[int, int, int] | None,
-    cgroup: Cgroup | None,
-    seccomp: tuple[bytes, int] | None,
-    stay: bool,
-    leashed: bool,
-) -> NoReturn:
-    """Becomes the container's program, or reports why not and exits. `stay`: remains PID 1 above the program (reaper.py).
+class Task:
+    """What init is given besides the spec; `launch.create` explains it. Made before the fork."""
 
-    `leashed`: dies with its parent.
-    """
+    __slots__ = (
+        "cgroup", "hooks", "keyring", "leashed", "namespaces", "pivot", "preserved", "rootfs", "seccomp", "stay", "stdio",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        rootfs: list[Mount] | int,
+        stdio: tuple[int, int, int] | None,
+        cgroup: Cgroup | None,
+        seccomp: tuple[bytes, int] | None,
+        *,
+        stay: bool = False,
+        leashed: bool = False,
+        preserved: int = 0,
+        keyring: bool = True,
+        pivot: bool = True,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.namespaces, self.rootfs, self.stdio, self.cgroup, self.seccomp = namespaces, rootfs, stdio, cgroup, seccomp
+        self.stay, self.leashed, self.preserved = stay, leashed, preserved
+        self.keyring, self.pivot, self.hooks = keyring, pivot, hooks
+
+
+def main(channel: Channel, spec: Spec, task: Task) -> NoReturn:
+    """Becomes the container's program, or reports why not and exits."""
     step = finish.Step()
     try:
-        _run(channel, spec, wanted, rootfs, stdio, cgroup, seccomp, stay, leashed, step)
+        _run(channel, spec, task, step)
     except BaseException as e:
         finish.report(channel, step, e)
 
 
-def _run(
-    channel: Channel,
-    spec: Spec,
-    wanted: Namespaces,
-    root_mounts: list[Mount] | int,
-    stdio: tuple[int, int, int] | None,
-    cgroup: Cgroup | None,
-    seccomp: tuple[bytes, int] | None,
-    stay: bool,
-    leashed: bool,
-    step: Step,
-) -> NoReturn:
+def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
+    wanted, cgroup = task.namespaces, task.cgroup
     process = spec["process"]
     settings = spec.get("linux", {})
     path = spec["root"]["path"]
 
-    finish.begin(process, step)
+    finish.begin(process, step, task.keyring)
     os.umask(0)
 
     step("namespaces", "join namespaces")
@@ -83,7 +87,7 @@ def _run(
 
     step("rootfs", "isolate the mounts", path)
     rootfs.isolate(settings.get("rootfsPropagation", ""), path)
-    root = rootfs.assemble(root_mounts, path)
+    root = rootfs.assemble(task.rootfs, path)
 
     step("cgroup", "enter the cgroup")
     if cgroup:
@@ -103,13 +107,19 @@ def _run(
     step("sysctl", "open /proc/sys", "/proc/sys")
     proc_sys = os.open("/proc/sys", linux.O_PATH | os.O_CLOEXEC)  # the host's, which no image can fake
 
+    if task.hooks:
+        step("hook", "run the createContainer hooks")
+        channel.send("mounted")
+        finish.await_message(channel, "hooked")
+        task.hooks.run("createContainer", "creating", os.getpid())
+
     step("pivot_root", "change the root", path)
-    rootfs.switch(root)
+    rootfs.switch(root, task.pivot)
     if word := settings.get("rootfsPropagation"):
         linux.mount_setattr(root, "", propagation=rootfs.propagation_flag(word))
 
     step("console", "connect the standard streams")
-    finish.connect(process, stdio, root, channel, first=True)
+    finish.connect(process, task.stdio, root, channel, first=True)
     if process.get("terminal"):
         console.control(0)
     step("network", "wait for the network")
@@ -130,15 +140,18 @@ def _run(
         rootfs.remount_readonly("/", root)
 
     program = finish.become_user(process, root, step)
-    finish.close_all_but(channel)
+    finish.close_all_but(channel, task.preserved)
     finish.set_limits(process, step)
-    if leashed:
+    if task.leashed:
         # now, since a change of credentials clears it; a parent that is gone already is noticed by await_start
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     finish.await_start(channel, step)
+    if task.hooks:
+        step("hook", "run the startContainer hooks")
+        task.hooks.run("startContainer", "created", os.getpid(), lambda: finish.drop_capabilities(process, step))
     # As late as can be: of mini's own calls a filter must allow capget, capset, prctl and execve only.
-    finish.load_filter(seccomp, step)
+    finish.load_filter(task.seccomp, step)
     finish.drop_capabilities(process, step)
-    if stay:
+    if task.stay:
         reaper.run(program, process, channel, step)
     finish.execute(program, process, step)

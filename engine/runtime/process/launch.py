@@ -20,10 +20,11 @@ from engine.runtime.process import channel, init
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from engine.oci.runtime import Mount, Spec
     from engine.runtime.cgroups.manager import Cgroup
+    from engine.runtime.hooks import Hooks
     from engine.runtime.namespaces import ChildNamespaces
     from engine.runtime.process.channel import Channel
 
@@ -57,6 +58,10 @@ class InitProcess:
             self.abandon()
             raise
         self._channel.close()
+
+    def leave(self, listener: int) -> None:
+        """Lets it wait for `start_created` without its parent; the listening socket stays the caller's. `close` follows."""
+        self._channel.send("created", fd=listener)
 
     def kill(self, sig: int) -> None:
         """Sends a signal, to this process and never to another that got its number. One that has ended is left alone."""
@@ -161,24 +166,27 @@ def create(
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
     network: Callable[[int], None] | None = None,
-    stay: bool = False,
-    leashed: bool = False,
+    hooks: Hooks | None = None,
+    **options: Any,
 ) -> InitProcess:
     """Makes the container that `spec` describes, up to the execution of its program.
 
     `rootfs` is mounted at `spec.root.path`, in the container's mount namespace only: mounts as data, or the descriptor of a
     detached mount, which is used up. Without mounts the path itself is the root. `stdio` becomes 0, 1, 2 (None: the
     caller's own); with `process.terminal` the pty is used instead. `cgroup` exists and has its limits: init enters it.
-    `seccomp` is (raw BPF, flags). `network(pid)` gives the container its interfaces, while init mounts. All descriptors
-    stay the caller's. `stay`: init remains PID 1, with the program as its child (reaper.py). `leashed`: the container dies
-    with the calling process (PR_SET_PDEATHSIG). Raises RuntimeFault or what `network` raises; no process is left then.
+    `seccomp` is (raw BPF, flags). `network(pid)` gives the container its interfaces, while init mounts. `hooks` run where
+    they belong, prestart and createRuntime here. All descriptors stay the caller's. Raises RuntimeFault or what `network`
+    raises; no process is left then.
+
+    Options: `stay`: init remains PID 1, with the program as its child (reaper.py). `leashed`: the container dies with the
+    calling process (PR_SET_PDEATHSIG). `preserved`: so many descriptors from 3 on are the program's as well.
+    `keyring=False`: it keeps the caller's session keyring. `pivot=False`: the root is moved over `/`, not exchanged.
     """
     wanted = namespaces.of(spec)
+    task = init.Task(wanted, rootfs, stdio, cgroup, seccomp, hooks=hooks, **options)
 
     def child(theirs: Channel) -> NoReturn:
-        init.main(
-            theirs, spec, wanted, rootfs=rootfs, stdio=stdio, cgroup=cgroup, seccomp=seccomp, stay=stay, leashed=leashed
-        )
+        init.main(theirs, spec, task)
 
     joined = wanted.open_for_children()
     try:
@@ -191,9 +199,39 @@ def create(
         process.expect("namespaces")
         if network:
             network(process.pid)
+        if hooks:
+            process.expect("mounted")
+            hooks.run("prestart", "creating", process.pid)
+            hooks.run("createRuntime", "creating", process.pid)
+            process.tell("hooked")
         process.tell("network")
         process.expect("ready")
     except BaseException:
         process.abandon()
         raise
     return process
+
+
+def start_created(path: str) -> None:
+    """Starts the program of a container that was left (`InitProcess.leave`) with a listening socket at `path`.
+
+    Returns when execve(2) succeeded. Raises what `InitProcess.start` raises; its process ends then.
+    """
+    try:
+        peer = channel.connect(path)
+    except OSError as e:
+        text = f"cannot start the container, its first process has ended: {os.strerror(e.errno or 0).lower()}"
+        raise RuntimeFault("start", text, e.errno or 0, path) from e
+    try:
+        # from here on nobody else can start it, and if we die it does
+        os.unlink(path)
+        peer.send("start")
+        answer = peer.receive()
+    except OSError as e:
+        raise RuntimeFault(
+            "start", f"cannot start the container: {os.strerror(e.errno or 0).lower()}", e.errno or 0
+        ) from e
+    finally:
+        peer.close()
+    if answer is not None:
+        raise channel.fault(answer[0])

@@ -1,0 +1,60 @@
+"""What every command of mini-runtime is given: where the state is, the log, how cgroups are made."""
+
+from __future__ import annotations
+
+import os
+
+from engine.errors import Unsupported, UsageError
+from engine.runtime.oci_cli.log import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from engine.oci.runtime import Spec
+    from engine.runtime.cgroups.manager import Cgroup
+
+OCI_VERSION = "1.2.0"  # the newest that is implemented
+VERSION = f"mini-runtime version 0.1.0\nspec: {OCI_VERSION}\n"
+
+
+class Context:
+    """Raises UsageError for settings that contradict each other."""
+
+    __slots__ = ("log", "root", "rootless", "systemd")
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.log = Log(settings.get("log"), settings.get("log-format", "text"), settings.get("debug", False))
+        self.root = os.path.abspath(settings.get("root") or default_root())
+        self.systemd = settings.get("systemd-cgroup", False) or settings.get("cgroup-manager") == "systemd"
+        rootless = settings.get("rootless", "auto")
+        if rootless not in ("true", "false", "auto"):
+            raise UsageError(f"invalid value for --rootless: {rootless}")
+        self.rootless = os.geteuid() != 0 if rootless == "auto" else rootless == "true"
+
+    @property
+    def seccomp_cache(self) -> str:
+        """No container's: an ID may be so called, but then has no state there."""
+        return f"{self.root}/.seccomp"
+
+    def cgroup_path(self, spec: Spec, container_id: str) -> str:
+        """As runc's cgroupfs driver: an absolute `cgroupsPath` from the hierarchies' root, any other below our own cgroup."""
+        if self.systemd:
+            raise Unsupported("the systemd cgroup driver is not there yet", "leave --systemd-cgroup out")
+        path = spec.get("linux", {}).get("cgroupsPath") or f"/{container_id}"
+        if path.startswith("/"):
+            return os.path.normpath(path)
+        # a spec may name what lies below, never above
+        return os.path.normpath("/" + path)
+
+
+def default_root() -> str:
+    if os.geteuid() == 0:
+        return "/run/mini-runtime"
+    return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.geteuid()}'}/mini-runtime"
+
+
+def cgroup_at(path: str) -> Cgroup:
+    from engine.runtime.cgroups import manager
+
+    return manager.Cgroup(manager.detect(), path)
