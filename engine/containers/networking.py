@@ -139,7 +139,8 @@ class Networking:
             self.record.reload()
         if not wanted(self.config):
             # disconnected from all: it begins anew with the first one
-            self.config["NetworkSettings"]["Networks"][self.mode] = netoptions.endpoint_config()
+            wanted(self.config)[_name_of(self.ctx, self.mode)] = netoptions.endpoint_config()
+            self.record.save_config()
         for name, asked in wanted(self.config).items():
             if name != "none":
                 self.joined.append(join(self.ctx, self.record.id, name, asked, again))

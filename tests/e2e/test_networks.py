@@ -308,6 +308,12 @@ def test_connected_and_disconnected_while_it_runs(mini: Mini, host_image: Image,
     assert _interfaces(mini, it) == {} and _gateways(mini, it) == []
     mini.run("network", "connect", "x", "it")
     assert _ask(mini, it, "192.0.2.2").out == "192.0.2.1"
+    mini.run("network", "disconnect", "x", "it")
+    mini.run("restart", "-t", "0", "it")
+    assert list(mini.inspect(it)["NetworkSettings"]["Networks"]) == ["x"], (
+        "left with none it begins with its first, as in Docker"
+    )
+    assert list(_interfaces(mini, it)) == ["eth0"]
 
 
 def test_a_stopped_container_is_connected_for_its_next_life(mini: Mini, host_image: Image) -> None:
