@@ -160,7 +160,7 @@ class Networking:
         if self.joined:
             from engine.runtime.network import dns
 
-            self._resolver = dns.open_inside(pid)
+            self._resolver = dns.open_inside(pid, self.ctx.log)
         return made
 
     def serve_names(self, loop: Loop, pid: int) -> Resolver | None:

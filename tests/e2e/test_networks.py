@@ -460,6 +460,7 @@ def test_what_it_says_with_debug(mini: Mini, host_image: Image) -> None:
     said = mini.run("--debug", "run", "--rm", "--network", "net", host_image.name, "true").stderr.splitlines()
     assert any(line.startswith("ip link add veth") and f"master {bridge}" in line for line in said)
     assert any(line.endswith("ip route add default via 10.61.0.1 dev eth0") for line in said)
+    assert any(line.startswith("nsenter") and "ip daddr 127.0.0.11 udp dport 53 dnat to" in line for line in said)
     said = mini.run("--debug", "network", "rm", "net").stderr.splitlines()
     assert f"ip link delete {bridge}" in said
 

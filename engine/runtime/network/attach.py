@@ -54,7 +54,7 @@ def attach(
     if address6 and network.ipv6:
         endpoint.address6, endpoint.gateway6 = address6, network.ipv6["gateway"]
         endpoint.prefix6 = Subnet(network.ipv6["subnet"]).prefix
-    log_inside = _log_inside(pid, log)
+    log_inside = netlink.log_inside(pid, log)
     try:
         with Netlink() as outside, _inside(pid, log_inside, bool(address6)) as inside:
             master = netlink.link_index(outside, network.bridge)
@@ -74,7 +74,7 @@ def attach(
 
 def set_default(pid: int, ifname: str, gateways: list[str], log: Log | None = None) -> None:
     """Leads the default routes in the network namespace of `pid` to these gateways, wherever they led. Raises RuntimeFault."""
-    log_inside = _log_inside(pid, log)
+    log_inside = netlink.log_inside(pid, log)
     try:
         with _inside(pid) as inside:
             index = netlink.link_index(inside, ifname)
@@ -106,7 +106,7 @@ def detach(host_ifname: str, log: Log | None = None) -> None:
 
 def loopback_up(pid: int, log: Log | None = None) -> None:
     """Brings up lo in the network namespace of `pid`: all that `--network none` has. Raises RuntimeFault."""
-    log_inside = _log_inside(pid, log)
+    log_inside = netlink.log_inside(pid, log)
     try:
         with _inside(pid, log_inside, ipv6=False) as inside:
             inside.apply([netlink.link_up(_LO_INDEX, "lo")], log_inside)
@@ -146,10 +146,6 @@ def _set_default_sysctl(name: str, value: str, log: Log | None) -> None:
     if log:
         log(f"sysctl -w net.ipv6.conf.default.{name}={value}")
     _write_if_present(f"/proc/sys/net/ipv6/conf/default/{name}", value.encode())
-
-
-def _log_inside(pid: int, log: Log | None) -> Log | None:
-    return (lambda command: log(f"nsenter -t {pid} -n {command}")) if log else None
 
 
 def _write_if_present(path: str, value: bytes) -> None:

@@ -22,6 +22,7 @@ from engine.runtime.namespaces import VisitNetwork
 from engine.runtime.network import dnsmessage
 from engine.runtime.network import nftables as nft
 from engine.runtime.network.dnsmessage import Query
+from engine.runtime.network.netlink import log_inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def open_inside(pid: int, log: Log | None = None) -> tuple[_socket.socket, _sock
         tcp = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
         tcp.bind((ADDRESS, 0))
         tcp.listen(MAX_CLIENTS)
-        nft.transact(lambda _: _rules(udp.getsockname()[1], tcp.getsockname()[1]), log)
+        nft.transact(lambda _: _rules(udp.getsockname()[1], tcp.getsockname()[1]), log_inside(pid, log))
     return udp, tcp
 
 

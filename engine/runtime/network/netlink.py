@@ -203,6 +203,11 @@ def _error(payload: bytes, flags: int) -> tuple[int, str]:
     return -code, reason
 
 
+def log_inside(pid: int, log: Log | None) -> Log | None:
+    """A log for changes in the network namespace of `pid`: the commands that would do the same from the host's."""
+    return (lambda command: log(f"nsenter -t {pid} -n {command}")) if log else None
+
+
 # --- attributes ----------------------------------------------------------------------------------------------------
 
 
