@@ -152,8 +152,10 @@ def _nameserver(address: str) -> subprocess.Popen[bytes]:
 def test_answers(answers: dict[str, dict[str, Any]], network: str, number: int) -> None:
     docker, mini = (answers[engine][network][number] for engine in ("docker", "mini"))
     if network == "inner" and QUESTIONS[number][0] not in INSIDE:
-        assert docker != mini, "Docker does not ask outside by now: compare it"
         assert mini == [3, []]
+        assert docker != mini or QUESTIONS[number][0] == "unknown.test", (
+            "Docker does not ask outside by now: compare it"
+        )
     else:
         assert mini == docker
 
