@@ -68,21 +68,27 @@ def sample(ctx: Context, record: Record) -> Sample:
     if not used:
         return found
     host = host_memory()
-    memory, io = used.get("memory") or {}, used.get("io") or {}
-    found.cpu = (used.get("cpu") or {}).get("usage", 0)
+    memory = used.get("memory", {})
+    found.cpu = used.get("cpu", {}).get("usage", {}).get("total", 0)
     found.system = host_cpu()
     found.memory = _in_use(memory)
-    found.limit = min(memory.get("limit") or host, host)
-    found.pids = (used.get("pids") or {}).get("current") or 0
-    found.read, found.written = io.get("read_bytes", 0), io.get("write_bytes", 0)
+    found.limit = min(memory.get("usage", {}).get("limit") or host, host)
+    found.pids = used.get("pids", {}).get("current", 0)
+    found.read, found.written = (_transferred(used.get("blkio", {}), op) for op in ("read", "write"))
     if record.config["HostConfig"]["NetworkMode"] != "host":
         found.received, found.sent = interfaces(state["Pid"])
     return found
 
 
 def _in_use(memory: dict[str, Any]) -> int:
-    usage, inactive = memory.get("usage") or 0, memory.get("inactive_file") or 0
+    usage = memory.get("usage", {}).get("usage", 0)
+    raw = memory.get("raw", {})
+    inactive = raw.get("total_inactive_file", raw.get("inactive_file", 0))
     return int(usage - inactive if inactive < usage else usage)
+
+
+def _transferred(blkio: dict[str, Any], op: str) -> int:
+    return sum(entry["value"] for entry in blkio.get("ioServiceBytesRecursive", ()) if entry["op"].lower() == op)
 
 
 def cpu_percent(before: Sample, now: Sample) -> float:

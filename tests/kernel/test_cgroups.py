@@ -184,11 +184,11 @@ class TestV1:
 
         pid = child(spin)
         deadline = time.monotonic() + 10
-        while not cgroup.stats()["cpu"]["throttled_periods"] and time.monotonic() < deadline:
+        while not cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(pid, signal.SIGKILL)
         wait(pid)
-        assert cgroup.stats()["cpu"]["throttled_periods"] > 0
+        assert cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] > 0
 
     def test_devices_are_denied_but_for_the_default_ones(self, cgroup: Cgroup) -> None:
         cgroup.apply({"devices": [{"allow": False, "access": "rwm"}]})
@@ -274,9 +274,12 @@ class TestV1:
         sleeper(cgroup)
         stats = cgroup.stats()
         assert stats["pids"] == {"current": 1, "limit": 9}
-        assert stats["memory"]["limit"] == 64 << 20
-        assert 0 < stats["memory"]["usage"] < 64 << 20
-        assert stats["cpu"]["usage"] > 0
+        assert stats["memory"]["usage"]["limit"] == 64 << 20
+        assert 0 < stats["memory"]["usage"]["usage"] < 64 << 20
+        assert stats["memory"]["raw"]["total_rss"] >= 0
+        assert stats["cpu"]["usage"]["total"] > 0
+        assert sum(stats["cpu"]["usage"]["percpu"]) == pytest.approx(stats["cpu"]["usage"]["total"], rel=0.5)
+        assert stats["cpuset"]["cpus"] == sorted(os.sched_getaffinity(0))
 
     def test_a_refused_value_names_file_value_and_cause(self, cgroup: Cgroup) -> None:
         with pytest.raises(RuntimeFault) as caught:

@@ -28,6 +28,9 @@ def test_what_is_wanted() -> None:
     assert limits.wanted({"cpu": {"cpus": "0"}}) == ["cpuset"]
     assert limits.wanted({"cpu": {"quota": -1, "mems": "0"}, "pids": {"limit": 0}}) == ["cpuset", "cpu", "pids"]
     assert limits.wanted({"blockIO": {"weight": 100}, "rdma": {"mlx": {"hcaHandles": 1}}}) == ["blkio", "rdma"]
+    assert limits.wanted({"memory": {"kernel": 64, "kernelTCP": 64, "checkBeforeUpdate": True}}) == []
+    assert limits.wanted({"memory": {"swappiness": 0}, "cpu": {"idle": 0}}) == ["cpu", "memory"]
+    assert limits.wanted({"network": {"classID": 1, "priorities": [{"name": "lo"}]}}) == ["net_cls", "net_prio"]
 
 
 def test_pids() -> None:
@@ -43,6 +46,35 @@ class TestCpu:
             ("cpu.cfs_period_us", "100000"),
             ("cpu.cfs_quota_us", "150000"),
             ("cpu.cfs_burst_us", "10000"),
+        ]
+
+    @pytest.mark.parametrize(("period", "first"), [(200000, "cpu.cfs_period_us"), (50000, "cpu.cfs_quota_us")])
+    def test_v1_a_shorter_period_goes_last(self, period: int, first: str) -> None:
+        """Else old quota ÷ new period could exceed what the parent has (EINVAL)."""
+        plan = v1("cpu", {"cpu": {"quota": 20000, "period": period}}, cpu__cfs_period_us="100000")
+        assert plan[0][0] == first
+
+    @pytest.mark.parametrize(("version", "file"), [(v1, "cpu.cfs_burst_us"), (v2, "cpu.max.burst")])
+    def test_a_burst_never_exceeds_the_quota(self, version: Any, file: str) -> None:
+        resources = {"cpu": {"quota": 20000, "burst": 10000}}
+        assert version("cpu", resources, **{file.replace(".", "__"): "0"})[-1] == (file, "10000")
+        assert version("cpu", resources, **{file.replace(".", "__"): "15000"})[0] == (file, "10000")
+
+    @pytest.mark.parametrize(("version", "shares"), [(v1, "cpu.shares"), (v2, "cpu.weight")])
+    def test_an_idle_group_takes_no_weight(self, version: Any, shares: str) -> None:
+        files = [name for name, _ in version("cpu", {"cpu": {"shares": 512, "idle": 1}})]
+        assert files == [shares, "cpu.idle"]
+        files = [name for name, _ in version("cpu", {"cpu": {"shares": 512, "idle": 0}}, cpu__idle="1")]
+        assert files == ["cpu.idle", shares]
+
+    def test_what_is_off_anyway_needs_no_file(self) -> None:
+        assert v1("cpu", {"cpu": {"idle": 0, "burst": 0}}) == v2("cpu", {"cpu": {"idle": 0, "burst": 0}}) == []
+
+    def test_v1_real_time(self) -> None:
+        cpu = {"realtimePeriod": 1000000, "realtimeRuntime": 950000}
+        assert v1("cpu", {"cpu": cpu}, cpu__rt_period_us="1000000") == [
+            ("cpu.rt_period_us", "1000000"),
+            ("cpu.rt_runtime_us", "950000"),
         ]
 
     def test_v2(self) -> None:
@@ -93,6 +125,14 @@ class TestMemoryV1:
             ("memory.oom_control", "1"),
         ]
 
+    def test_hierarchy_is_switched_on_where_it_is_not(self) -> None:
+        on = {"memory": {"useHierarchy": True}}
+        assert v1("memory", on, memory__use_hierarchy="1") == []
+        assert v1("memory", on, memory__use_hierarchy="0") == [("memory.use_hierarchy", "1")]
+
+    def test_kernel_memory_has_no_limit_of_its_own(self) -> None:
+        assert v1("memory", {"memory": {"kernel": 64, "kernelTCP": 64}}) == []
+
     @pytest.mark.parametrize("memory", [{"limit": 64, "swap": 32}, {"swappiness": 101}])
     def test_refused(self, memory: dict[str, int]) -> None:
         with pytest.raises(UsageError):
@@ -120,7 +160,7 @@ class TestMemoryV2:
         with pytest.raises(UsageError, match="in use"):
             v2("memory", {"memory": {"limit": 64, "checkBeforeUpdate": True}}, memory__current="65")
 
-    @pytest.mark.parametrize("memory", [{"disableOOMKiller": True}, {"swappiness": 10}])
+    @pytest.mark.parametrize("memory", [{"disableOOMKiller": True}, {"swappiness": 10}, {"useHierarchy": False}])
     def test_what_v2_does_not_have(self, memory: dict[str, Any]) -> None:
         with pytest.raises(Unsupported, match="cgroup v2"):
             v2("memory", {"memory": memory})
@@ -140,13 +180,59 @@ class TestBlockDevices:
         assert v2("io", weights) == [("io.weight", "4950"), ("io.weight", "8:0 1")]
         assert v2("io", weights, io__bfq__weight="100") == [("io.bfq.weight", "500"), ("io.bfq.weight", "8:0 10")]
 
+    def test_no_rate_is_no_limit(self) -> None:
+        free = {"blockIO": {"throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 0}]}}
+        assert v1("blkio", free) == [("blkio.throttle.write_iops_device", "8:0 0")]
+        assert v2("io", free) == [("io.max", "8:0 wiops=max")]
 
-def test_huge_pages() -> None:
-    limit = {"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}
-    assert v1("hugetlb", limit) == [("hugetlb.2MB.limit_in_bytes", "4194304")]
-    assert v2("hugetlb", limit) == [("hugetlb.2MB.max", "4194304")]
+    @pytest.mark.parametrize(
+        "block", [{"leafWeight": 500}, {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 500}]}]
+    )
+    def test_leaf_weights(self, block: dict[str, Any]) -> None:
+        assert v1("blkio", {"blockIO": block})[0][0].startswith("blkio.leaf_weight")
+        with pytest.raises(Unsupported, match="leaf"):
+            v2("io", {"blockIO": block})
 
 
-def test_a_controller_that_mini_does_not_set_is_an_error() -> None:
-    with pytest.raises(Unsupported, match="rdma"):
-        v1("rdma", {})
+class TestHugePages:
+    LIMIT = {"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}
+
+    def test_pages_in_use(self) -> None:
+        assert v1("hugetlb", self.LIMIT) == [("hugetlb.2MB.limit_in_bytes", "4194304")]
+        assert v2("hugetlb", self.LIMIT) == [("hugetlb.2MB.max", "4194304")]
+
+    def test_reservations_where_they_are_counted(self) -> None:
+        plan = v1("hugetlb", self.LIMIT, hugetlb__2MB__rsvd__limit_in_bytes=NO_LIMIT)
+        assert plan[1] == ("hugetlb.2MB.rsvd.limit_in_bytes", "4194304")
+        assert v2("hugetlb", self.LIMIT, hugetlb__2MB__rsvd__max="max")[1] == ("hugetlb.2MB.rsvd.max", "4194304")
+
+    @pytest.mark.parametrize("size", ["2M", "MB", "../../memory/x.MB", "2mb"])
+    def test_not_a_size(self, size: str) -> None:
+        with pytest.raises(UsageError, match="not a size of huge pages"):
+            v1("hugetlb", {"hugepageLimits": [{"pageSize": size, "limit": 1}]})
+
+
+class TestNetwork:
+    def test_class_and_priorities(self) -> None:
+        network = {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 5}, {"name": "lo", "priority": 0}]}
+        assert v1("net_cls", {"network": network}) == [("net_cls.classid", "1048577")]
+        assert v1("net_prio", {"network": network}) == [
+            ("net_prio.ifpriomap", "eth0 5"),
+            ("net_prio.ifpriomap", "lo 0"),
+        ]
+
+    @pytest.mark.parametrize("name", ["", "eth0 7\nlo", "a b"])
+    def test_not_an_interface(self, name: str) -> None:
+        with pytest.raises(UsageError, match="network interface"):
+            v1("net_prio", {"network": {"priorities": [{"name": name, "priority": 1}]}})
+
+
+class TestRdma:
+    def test_a_line_for_each_device(self) -> None:
+        rdma = {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}, "rxe3": {"hcaObjects": 0}}
+        expected = [("rdma.max", "mlx5_1 hca_handle=3 hca_object=10000"), ("rdma.max", "rxe3 hca_object=0")]
+        assert v1("rdma", {"rdma": rdma}) == v2("rdma", {"rdma": rdma}) == expected
+
+    def test_a_device_without_limits_is_refused(self) -> None:
+        with pytest.raises(UsageError, match="neither"):
+            v2("rdma", {"rdma": {"mlx5_1": {}}})

@@ -11,6 +11,9 @@ from engine.errors import RuntimeFault, Unsupported
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
+
+NO_LIMIT = (1 << 64) - 1  # how runc's statistics say "max"
 
 
 def read(path: str) -> str | None:
@@ -42,16 +45,37 @@ def write(path: str, value: str) -> None:
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except FileNotFoundError as e:
-        if os.path.isdir(os.path.dirname(path)):
+    except OSError as e:
+        if e.errno == errno.ENOENT and os.path.isdir(os.path.dirname(path)):
             raise Unsupported(f"this kernel has no {os.path.basename(path)}: cannot set it to {value!r}") from e
         raise _fault(e, f"cannot write {value!r} to {path}", path) from e
+    try:
+        os.write(fd, value.encode())
     except OSError as e:
         raise _fault(e, f"cannot write {value!r} to {path}", path, _in_use(path, e)) from e
+    finally:
+        os.close(fd)
+
+
+def number(text: str | None) -> int | None:
+    """The number in a file; NO_LIMIT for "max", None where there is none, or no file."""
+    text = (text or "").strip()
+    return int(text) if text.lstrip("-").isdecimal() else NO_LIMIT if text == "max" else None
+
+
+def table(text: str | None) -> dict[str, int]:
+    """A "flat keyed" file: one `key value` a line. {} where there is no file."""
+    pairs = (line.split() for line in (text or "").splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+
+
+def pressure(text: str | None) -> dict[str, Any]:
+    """{"psi": …} of lines `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`; {} where the kernel does not tell (PSI, Linux 4.20)."""
+    found = {}
+    for kind, *words in (line.split() for line in (text or "").splitlines()):
+        pairs = [word.partition("=")[::2] for word in words]
+        found[kind] = {name: int(value) if name == "total" else float(value) for name, value in pairs}
+    return {"psi": found} if found else {}
 
 
 def _in_use(path: str, e: OSError) -> str:
@@ -84,7 +108,12 @@ def tree_pids(directory: str) -> set[int]:
     """The processes of a cgroup and of all below it. 0 (a process outside this PID namespace) is left out."""
     pids: set[int] = set()
     for below in tree(directory):
-        pids.update(int(line) for line in (read(f"{below}/cgroup.procs") or "").split() if line != "0")
+        text = read(f"{below}/cgroup.procs")
+        if text is None:
+            text = read(
+                f"{below}/cgroup.threads"
+            )  # of a threaded cgroup of v2 the processes cannot be read (EOPNOTSUPP)
+        pids.update(int(line) for line in (text or "").split() if line != "0")
     return pids
 
 

@@ -6,7 +6,6 @@ Controllers are imported when a resource asks for them: a container without limi
 from __future__ import annotations
 
 import errno
-import os
 
 from engine.errors import RuntimeFault, Unsupported
 from engine.runtime.cgroups.devices import ALWAYS_ALLOWED, DeviceList
@@ -20,19 +19,31 @@ if TYPE_CHECKING:
 
 def wanted(resources: dict[str, Any]) -> list[str]:
     """The controllers that `resources` asks something of, in v1's names."""
-    cpu = {name for name, value in (resources.get("cpu") or {}).items() if value}
+    cpu, memory = resources.get("cpu") or {}, resources.get("memory") or {}
     wants = {
-        "cpuset": bool(cpu & {"cpus", "mems"}),
-        "cpu": bool(cpu - {"cpus", "mems"}),
-        "memory": any(value not in (None, 0, False) for value in (resources.get("memory") or {}).values()),
-        "pids": (resources.get("pids") or {}).get("limit") is not None,
+        "cpuset": _any(cpu, "cpus", "mems"),
+        "cpu": _any(cpu, "shares", "quota", "period", "realtimeRuntime", "realtimePeriod")
+        or _given(cpu, "burst", "idle"),
+        "memory": _any(memory, "limit", "reservation", "swap", "disableOOMKiller")
+        or _given(memory, "swappiness", "useHierarchy"),
+        "pids": _given(resources.get("pids") or {}, "limit"),
         "blkio": any((resources.get("blockIO") or {}).values()),
         "hugetlb": bool(resources.get("hugepageLimits")),
-        "net_cls": bool((resources.get("network") or {}).get("classID")),
-        "net_prio": bool((resources.get("network") or {}).get("priorities")),
+        "net_cls": _any(resources.get("network") or {}, "classID"),
+        "net_prio": _any(resources.get("network") or {}, "priorities"),
         "rdma": bool(resources.get("rdma")),
     }
     return [name for name, want in wants.items() if want]
+
+
+def _any(values: dict[str, Any], *names: str) -> bool:
+    """Whether one of them is there and asks for something: 0 is no limit."""
+    return any(values.get(name) for name in names)
+
+
+def _given(values: dict[str, Any], *names: str) -> bool:
+    """Whether one of them is there, whatever it says: 0 is a value."""
+    return any(values.get(name) is not None for name in names)
 
 
 def settings(
@@ -41,8 +52,6 @@ def settings(
     """What to write for `controller`: (file, value) in order. `read` returns a file of the cgroup, None where it is
     missing.
     """
-    if controller not in ("cpu", "cpuset", "memory", "pids", "blkio", "io", "hugetlb"):
-        raise Unsupported(f"mini does not set limits of the {controller} controller")
     # not importlib.import_module: importing importlib itself would cost a millisecond
     module = __import__(f"engine.runtime.cgroups.{'v1' if on_v1 else 'v2'}.{controller}", fromlist=["settings"])
     # A spec may say null where it means nothing.
@@ -95,45 +104,3 @@ def inherit_cpuset(root: str, path: str) -> None:
 
 def _reader(directory: str) -> Callable[[str], str | None]:
     return lambda file: read(f"{directory}/{file}")
-
-
-def delegate(root: str, path: str, controllers: frozenset[str]) -> None:
-    """Switches `controllers` on from `root` down to the parent of `path` (v2), so that the cgroup there has their
-    files.
-
-    One by one: a controller that cannot be switched on (cpuset with real-time processes about) must not cost the
-    others; whoever asks for its limit learns that the file is missing. A cgroup that holds processes cannot switch
-    any on ("no internal processes"), except the true root. In a container the root that is seen is none: as dind
-    does, its processes move into a leaf named `init`.
-    """
-    directory = root
-    for name in path.strip("/").split("/"):
-        missing = controllers - set((read(f"{directory}/cgroup.subtree_control") or "").split())
-        for controller in sorted(missing):
-            try:
-                write(f"{directory}/cgroup.subtree_control", f"+{controller}")
-            except RuntimeFault as e:
-                if e.errno != errno.EBUSY or directory != root:
-                    continue
-                _evacuate(root)
-                try:
-                    write(f"{directory}/cgroup.subtree_control", f"+{controller}")
-                except RuntimeFault:
-                    continue
-        directory = f"{directory}/{name}"
-
-
-def _evacuate(root: str) -> None:
-    """Moves the processes of the v2 root that is seen here into its leaf `init`."""
-    leaf = f"{root}/init"
-    os.makedirs(leaf, exist_ok=True)
-    for _ in range(10):
-        pids = (read(f"{root}/cgroup.procs") or "").split()
-        if not pids:
-            return
-        for pid in pids:
-            try:
-                write(f"{leaf}/cgroup.procs", pid)
-            except RuntimeFault as e:
-                if e.errno not in (errno.ESRCH, errno.EINVAL):  # gone meanwhile; a kernel thread
-                    raise

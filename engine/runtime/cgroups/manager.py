@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 
 from engine.errors import RuntimeFault, Unsupported
-from engine.runtime.cgroups import limits
-from engine.runtime.cgroups.fs import read, rmdir, tree, tree_pids, write
+from engine.runtime.cgroups import limits, unified
+from engine.runtime.cgroups.fs import read, rmdir, table, tree, tree_pids, write
 from engine.runtime.cgroups.layout import Layout, detect
 
 TYPE_CHECKING = False
@@ -49,6 +48,11 @@ class Cgroup:
             root = self.layout.v2
         return None if root is None else root + self.path
 
+    @property
+    def v2(self) -> str | None:
+        """Its directory in the v2 tree, made or not; None where none is mounted."""
+        return None if self.layout.v2 is None else self.layout.v2 + self.path
+
     def directories(self) -> list[str]:
         """The directories of this cgroup that exist, those of v1 first."""
         roots = self.layout.v1_roots + ([self.layout.v2] if self.layout.v2 else [])
@@ -72,7 +76,8 @@ class Cgroup:
         """Delegates after making: from then on nobody takes the parent away. Cheap where all is switched on already."""
         assert self.layout.v2 is not None
         _make(self.layout.v2, self.path)
-        limits.delegate(self.layout.v2, self.path, self.layout.v2_controllers)
+        unified.make_usable(self.layout.v2, self.path)
+        unified.delegate(self.layout.v2, self.path, self.layout.v2_controllers)
 
     def apply(self, resources: dict[str, Any]) -> None:
         """Sets the OCI `linux.resources`, on the cgroup that `create` made. What is left out stays as it is, but for
@@ -96,8 +101,9 @@ class Cgroup:
         for name in (controller, "io") if controller == "blkio" else (controller,):
             if name in self.layout.v1:
                 return name
-            if name in self.layout.v2_controllers:
+            if name in self.layout.v2_controllers and self.layout.v2:
                 self._create_v2()
+                unified.require(self.layout.v2, self.path, name)
                 return name
         raise Unsupported(
             f"this host has no {controller} controller for cgroups, which the limit asked for needs",
@@ -118,17 +124,29 @@ class Cgroup:
         if self.layout.v2 is None or "devices" in self.layout.v1:
             return None
         self._create_v2()
-        return self.layout.v2 + self.path
+        return self.v2
 
     def _apply_unified(self, files: dict[str, str]) -> None:
-        """OCI `unified`: v2's files as they are. Names only, or a spec could write anywhere."""
+        """OCI `unified`: v2's files as they are, a write for each line. Names only, or a spec could write anywhere."""
         for file, value in files.items():
             if "/" in file or self.layout.v2 is None:
                 raise Unsupported(
                     f"linux.resources.unified needs a cgroup v2 file's name; this host cannot set {file!r}"
                 )
             self._create_v2()
-            write(f"{self.layout.v2}{self.path}/{file}", value)
+            try:
+                for line in value.splitlines() or [""]:
+                    write(f"{self.v2}/{file}", line)
+            except Unsupported:
+                controller = file.partition(".")[0]
+                if controller != "cgroup":
+                    unified.require(self.layout.v2, self.path, controller)
+                raise
+
+    def give_to(self, uid: int) -> None:
+        """Lets `uid` of the host make cgroups below this one, on v2; on v1 that is not safe."""
+        if self.layout.version == "v2" and self.v2:
+            unified.give_to(self.v2, uid)
 
     def add(self, pid: int) -> None:
         """Moves the process with all its threads into the cgroup.
@@ -151,13 +169,10 @@ class Cgroup:
         if not found and self.layout.version != "none":
             raise RuntimeFault("cgroup", f"the cgroup {self.path} does not exist", errno.ENOENT, self.path)
         for directory in found:
-            if self._is_v2(directory):
-                _join_v2(directory, who)
+            if directory == self.v2:
+                unified.join(directory, who)
             else:
                 write(f"{directory}/{file_v1}", who)
-
-    def _is_v2(self, directory: str) -> bool:
-        return self.layout.v2 is not None and directory == self.layout.v2 + self.path
 
     def pids(self) -> list[int]:
         """The processes in the cgroup and in those below it, as this process's PID namespace numbers them."""
@@ -168,71 +183,27 @@ class Cgroup:
 
     def kill(self) -> None:
         """SIGKILL to every process of the tree, also to one that forks meanwhile. Does not wait until they are gone."""
-        if self.layout.v2 is not None and self.layout.version == "v2":
-            file = f"{self.layout.v2}{self.path}/cgroup.kill"
-            if os.path.exists(file):  # Linux 5.14
-                write(file, "1")
-                return
-        for _ in range(10):
-            pids = self.pids()
-            if not pids:
-                return
-            self._kill_frozen(pids)
+        from engine.runtime.cgroups import freezer
 
-    def _kill_frozen(self, pids: list[int]) -> None:
-        """A frozen process cannot fork; the signals take effect when it thaws."""
-        import signal  # with enum it takes 4 ms, and a start does not need it
-
-        try:
-            self.freeze()
-            pids = self.pids()
-        except (RuntimeFault, Unsupported):
-            pass  # the caller's loop catches what was forked meanwhile
-        try:
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-        finally:
-            try:
-                self.thaw()
-            except Unsupported:
-                pass
-        time.sleep(0.002)
+        freezer.kill(self)
 
     def freeze(self) -> None:
         """Stops every process of the tree, and returns when all have stopped. Raises RuntimeFault if they do not
         within 2 s.
         """
-        file, value, _ = self._freezer()
-        write(file, value)
-        deadline = time.monotonic() + 2
-        while not self.is_frozen():
-            if time.monotonic() > deadline:
-                self.thaw()
-                raise RuntimeFault("cgroup", f"the processes of {self.path} do not freeze", errno.ETIMEDOUT, file)
-            write(file, value)  # v1: a task that was busy in the kernel needs another push
-            time.sleep(0.002)
+        from engine.runtime.cgroups import freezer
+
+        freezer.freeze(self)
 
     def thaw(self) -> None:
-        file, _, value = self._freezer()
-        write(file, value)
+        from engine.runtime.cgroups import freezer
 
-    def _freezer(self) -> tuple[str, str, str]:
-        """(file, the value that freezes, the one that thaws)."""
-        if directory := self.layout.v1.get("freezer"):
-            return f"{directory}{self.path}/freezer.state", "FROZEN", "THAWED"
-        if self.layout.version == "v2":
-            return f"{self.layout.v2}{self.path}/cgroup.freeze", "1", "0"
-        raise Unsupported("this host has no freezer controller for cgroups")
+        freezer.thaw(self)
 
     def is_frozen(self) -> bool:
-        if directory := self.layout.v1.get("freezer"):
-            return (read(f"{directory}{self.path}/freezer.state") or "").strip() == "FROZEN"
-        if self.layout.v2 is None:
-            return False
-        return "frozen 1" in (read(f"{self.layout.v2}{self.path}/cgroup.events") or "")
+        from engine.runtime.cgroups import freezer
+
+        return freezer.is_frozen(self)
 
     def stats(self) -> dict[str, Any]:
         """What the cgroup uses now: see `stats.collect`."""
@@ -247,12 +218,8 @@ class Cgroup:
         directory = self.directory("memory")
         if directory is None:
             return 0
-        text = read(f"{directory}/{'memory.oom_control' if 'memory' in self.layout.v1 else 'memory.events'}") or ""
-        for line in text.splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-        return 0
+        file = "memory.oom_control" if "memory" in self.layout.v1 else "memory.events"
+        return table(read(f"{directory}/{file}")).get("oom_kill", 0)
 
     def delete(self, parent: bool = True) -> None:
         """Removes the cgroup with all below it, and its `parent` when nothing else is left in that. No error where it
@@ -290,15 +257,3 @@ def _make(root: str, path: str) -> None:
             )
             message = f"cannot create the cgroup {root}{path}: {os.strerror(number)}"
             raise RuntimeFault("cgroup", message, number, root + path, hint) from e
-
-
-def _join_v2(directory: str, who: str) -> None:
-    """Where the container has made cgroups of its own and given controllers on (mini in mini), no process may be in its top
-    one: then into the first below it that has processes, as runc does for exec."""
-    try:
-        write(f"{directory}/cgroup.procs", who)
-    except RuntimeFault as e:
-        if e.errno != errno.EBUSY:
-            raise
-        populated = (below for below in tree(directory) if below != directory and read(f"{below}/cgroup.procs"))
-        write(f"{next(populated, directory)}/cgroup.procs", who)

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from engine.runtime.oci_cli.context import Context
     from engine.runtime.state import Container
 
+# runc's document has these always, whatever the host counts (runc, types/events.go).
+_PARTS: dict[str, Any] = {
+    **{name: {} for name in ("cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt")},
+    "network_interfaces": None,
+}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -146,11 +151,9 @@ def events(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     cgroup = container.cgroup
     if not cgroup:
         raise Unsupported("the container has no cgroup, so nothing is counted")
-    from engine.runtime.oci_cli.statistics import runc_stats
-
     kills = cgroup.oom_kill_count()
     while True:
-        _event("stats", container, runc_stats(cgroup.stats()))
+        _event("stats", container, _PARTS | cgroup.stats())
         if options.get("stats"):
             return 0
         time.sleep(pause)

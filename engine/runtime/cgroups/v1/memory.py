@@ -1,11 +1,13 @@
 """memory: a limit, a soft limit, and memory plus swap. Documentation/admin-guide/cgroup-v1/memory.rst
 
-Kernel memory (`memory.kmem.*`) is counted in the limit since Linux 5.16 and deprecated in the OCI spec: not written.
+Kernel memory (`kernel`, `kernelTCP`) has no limit of its own: the OCI spec recommends against it, Linux 5.16 took it away, and
+runc and crun write none.
 """
 
 from __future__ import annotations
 
 from engine.errors import Unsupported, UsageError
+from engine.runtime.cgroups.fs import number, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +18,8 @@ LIMIT, SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 
 
 def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> list[tuple[str, str]]:
-    """`memory.limit`, `reservation`, `swap` (memory plus swap; -1 is unlimited), `swappiness`, `disableOOMKiller`.
+    """`memory.limit`, `reservation`, `swap` (memory plus swap; -1 is unlimited), `swappiness`, `disableOOMKiller`,
+    `useHierarchy`. `checkBeforeUpdate` is what the kernel does anyway: a limit below what is in use is refused.
 
     Raises Unsupported for a swap limit where the kernel does not account swap (swapaccount=0), unless it is twice the
     limit: that is Docker's default, which nobody asked for.
@@ -26,6 +29,8 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
     if limit < 0 and not swap:
         swap = -1
     plan = _limits(limit, swap, read)
+    if memory.get("useHierarchy") not in (None, read("memory.use_hierarchy") == "1"):
+        plan.insert(0, ("memory.use_hierarchy", str(int(memory["useHierarchy"]))))
     if memory.get("reservation"):
         plan.append(("memory.soft_limit_in_bytes", str(memory["reservation"])))
     if memory.get("swappiness") is not None:
@@ -54,3 +59,19 @@ def _limits(limit: int, swap: int, read: Callable[[str], str | None]) -> list[tu
         )
     raising = swap < 0 or swap > int(current)
     return [(SWAP, str(swap)), *plan] if raising else [*plan, (SWAP, str(swap))]
+
+
+def stats(read: Callable[[str], str | None]) -> dict[str, Any]:
+    """`swap` is memory plus swap."""
+    raw = table(read("memory.stat"))
+    found: dict[str, Any] = {"cache": raw.get("total_cache", raw.get("cache", 0)), "raw": raw}
+    for name, prefix in (("usage", ""), ("swap", "memsw."), ("kernel", "kmem."), ("kernelTCP", "kmem.tcp.")):
+        if (usage := number(read(f"memory.{prefix}usage_in_bytes"))) is not None:
+            found[name] = {
+                "usage": usage,
+                "max": number(read(f"memory.{prefix}max_usage_in_bytes")) or 0,
+                "limit": number(read(f"memory.{prefix}limit_in_bytes")) or 0,
+                "failcnt": number(read(f"memory.{prefix}failcnt")) or 0,
+            }
+    found["event_count"] = {"oom_kill": table(read("memory.oom_control")).get("oom_kill", 0)}
+    return found

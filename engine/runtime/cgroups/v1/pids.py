@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from engine.runtime.cgroups.fs import NO_LIMIT, number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,3 +16,9 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
     if limit is None:
         return []
     return [("pids.max", str(limit) if limit > 0 else "max")]
+
+
+def stats(read: Callable[[str], str | None]) -> dict[str, Any]:
+    """A limit of 0 is none."""
+    limit = number(read("pids.max")) or 0
+    return {"current": number(read("pids.current")) or 0, "limit": 0 if limit == NO_LIMIT else limit}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from engine.errors import Unsupported
+from engine.runtime.cgroups.fs import pressure, table
+from engine.runtime.cgroups.v1.cpu import throttling, weighed, with_burst
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,19 +19,14 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
     cpu = resources.get("cpu", {})
     if cpu.get("realtimeRuntime") or cpu.get("realtimePeriod"):
         raise Unsupported("cgroup v2 has no real-time budgets (cpu.realtimeRuntime)")
-    plan = []
-    if cpu.get("idle"):
-        plan.append(("cpu.idle", str(cpu["idle"])))
-    if cpu.get("shares"):
-        plan.append(("cpu.weight", str(weight(cpu["shares"]))))
+    shares = [("cpu.weight", str(weight(cpu["shares"])))] if cpu.get("shares") else []
+    maximum = []
     quota, period = cpu.get("quota") or 0, cpu.get("period") or 0
     if quota or period:
         # A period alone keeps the quota that stands.
         first = str(quota) if quota > 0 else "max" if quota < 0 else (read("cpu.max") or "max").split()[0]
-        plan.append(("cpu.max", f"{first} {period}".removesuffix(" 0")))
-    if cpu.get("burst"):
-        plan.append(("cpu.max.burst", str(cpu["burst"])))
-    return plan
+        maximum.append(("cpu.max", f"{first} {period}".removesuffix(" 0")))
+    return weighed(cpu, shares, read) + with_burst(cpu, maximum, "cpu.max.burst", read)
 
 
 def weight(shares: int) -> int:
@@ -46,3 +43,16 @@ def weight(shares: int) -> int:
 
     exponent = math.log2(shares)
     return math.ceil(10 ** ((exponent * exponent + 125 * exponent) / 612 - 7 / 34))
+
+
+def stats(read: Callable[[str], str | None]) -> dict[str, Any]:
+    """cpu.stat counts microseconds, and the time used even where the controller is off."""
+    stat = table(read("cpu.stat"))
+    return {
+        "usage": {
+            "total": stat.get("usage_usec", 0) * 1000,
+            "user": stat.get("user_usec", 0) * 1000,
+            "kernel": stat.get("system_usec", 0) * 1000,
+        },
+        "throttling": throttling(stat, stat.get("throttled_usec", 0) * 1000),
+    } | pressure(read("cpu.pressure"))

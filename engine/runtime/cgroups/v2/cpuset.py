@@ -4,6 +4,15 @@ inherit.
 
 from __future__ import annotations
 
-from engine.runtime.cgroups.v1.cpuset import settings
+from engine.runtime.cgroups.v1.cpuset import sets, settings
 
-__all__ = ["settings"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["settings", "stats"]
+
+
+def stats(read: Callable[[str], str | None]) -> dict[str, Any]:
+    return sets(read("cpuset.cpus.effective"), read("cpuset.mems.effective"))

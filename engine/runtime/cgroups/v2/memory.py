@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.errors import Unsupported, UsageError
+from engine.runtime.cgroups.fs import NO_LIMIT, number, pressure, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,10 +15,12 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
     """`memory.limit`, `reservation`, `swap`, `checkBeforeUpdate`. OCI's `swap` is memory plus swap; v2 limits swap
     alone.
 
-    Raises Unsupported for `swappiness` and `disableOOMKiller`, which v2 does not have, and for a swap limit where the
-    kernel does not account swap (except Docker's default, twice the limit, and "no limit").
+    Raises Unsupported for `swappiness`, `disableOOMKiller` and accounting without hierarchy, which v2 does not have, and
+    for a swap limit where the kernel does not account swap (except Docker's default, twice the limit, and "no limit").
     """
     memory = resources.get("memory", {})
+    if memory.get("useHierarchy") is False:
+        raise Unsupported("cgroup v2 always counts the memory of cgroups below with that of the one above")
     if memory.get("disableOOMKiller"):
         raise Unsupported("cgroup v2 cannot disable the OOM killer")
     if memory.get("swappiness") is not None:
@@ -52,3 +55,26 @@ def _swap(limit: int, swap: int, read: Callable[[str], str | None]) -> list[tupl
 
 def _text(value: int) -> str:
     return str(value) if value > 0 else "max"
+
+
+def stats(read: Callable[[str], str | None]) -> dict[str, Any]:
+    """In v1's terms: `swap` is memory plus swap."""
+    raw = table(read("memory.stat"))
+    events = table(read("memory.events"))
+    usage, limit = number(read("memory.current")) or 0, number(read("memory.max")) or 0
+    swap, swap_limit = number(read("memory.swap.current")), number(read("memory.swap.max")) or 0
+    found: dict[str, Any] = {
+        "cache": raw.get("file", 0),
+        # memory.peak: Linux 5.19
+        "usage": {
+            "usage": usage,
+            "limit": limit,
+            "max": number(read("memory.peak")) or 0,
+            "failcnt": events.get("max", 0),
+        },
+        "raw": raw,
+        "event_count": {name: events.get(name, 0) for name in ("low", "high", "max", "oom", "oom_kill")},
+    }
+    if swap is not None:
+        found["swap"] = {"usage": usage + swap, "limit": min(limit + swap_limit, NO_LIMIT), "failcnt": 0}
+    return found | pressure(read("memory.pressure"))
