@@ -28,6 +28,7 @@ _OLD_NUMBERS = {
     "setxattr": (188, 5),
     "keyctl": (250, 219),
     "ioprio_set": (251, 30),
+    "sched_setattr": (314, 274),
     "personality": (135, 92),
     "unshare": (272, 97),
     "setns": (308, 268),
@@ -85,6 +86,7 @@ PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 SECCOMP_SET_MODE_FILTER = 1
 KEYCTL_JOIN_SESSION_KEYRING = 1
+IOPRIO_WHO_PROCESS = 1
 
 # bpf(2)
 BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI = 15, 6, 2
@@ -347,6 +349,29 @@ def execveat(fd: int, path: str, argv: list[str], env: dict[str, str], flags: in
     pairs = [os.fsencode(f"{k}={v}") for k, v in env.items()]
     envp = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
     _call("execveat", fd, _bytes(path), args, envp, flags, path=path or None)
+
+
+class _SchedAttr(ctypes.Structure):
+    """struct sched_attr of Linux 3.14, without the two fields for utilization that came later."""
+
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("period", ctypes.c_uint64),
+    ]
+
+
+def sched_setattr(
+    pid: int, *, policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
+) -> None:
+    """sched_setattr(2); the times are nanoseconds."""
+    attr = _SchedAttr(ctypes.sizeof(_SchedAttr), policy, flags, nice, priority, runtime, deadline, period)
+    _call("sched_setattr", pid, ctypes.byref(attr), 0)
 
 
 def ioprio_set(which: int, who: int, ioprio: int) -> None:

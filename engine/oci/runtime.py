@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         type: NotRequired[str]
         source: NotRequired[str]
         options: NotRequired[list[str]]
+        uidMappings: NotRequired[list[dict[str, int]]]
+        gidMappings: NotRequired[list[dict[str, int]]]
         fd: NotRequired[int]
 
     class Process(TypedDict):
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
         rlimits: NotRequired[list[dict[str, Any]]]
         noNewPrivileges: NotRequired[bool]
         oomScoreAdj: NotRequired[int]
+        scheduler: NotRequired[dict[str, Any]]
+        ioPriority: NotRequired[dict[str, Any]]
+        execCPUAffinity: NotRequired[dict[str, str]]
+        apparmorProfile: NotRequired[str]
+        selinuxLabel: NotRequired[str]
 
     class Spec(TypedDict):
         ociVersion: str

@@ -87,7 +87,7 @@ def _make(node: dict[str, Any], root: int) -> None:
         except FileExistsError:
             _expect(name, kind, number, parent)
         except PermissionError:
-            _bind(path, root)
+            _bind(path, kind, number, root)
         finally:
             os.close(parent)
     except OSError as e:
@@ -97,17 +97,22 @@ def _make(node: dict[str, Any], root: int) -> None:
 
 def _expect(name: str, kind: int, number: int, parent: int) -> None:
     """An image may ship a /dev; what stands at a device's name in it must be that device."""
-    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    if stat.S_IFMT(info.st_mode) != kind or (number and info.st_rdev != number):
+    if not _is(os.stat(name, dir_fd=parent, follow_symlinks=False), kind, number):
         raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), name)
 
 
-def _bind(path: str, root: int) -> None:
+def _is(info: os.stat_result, kind: int, number: int) -> bool:
+    return stat.S_IFMT(info.st_mode) == kind and (not number or info.st_rdev == number)
+
+
+def _bind(path: str, kind: int, number: int, root: int) -> None:
     """Where mknod(2) is not permitted (a user namespace, an outer container) the host's own node is bound instead."""
     target = inside.make_file(root, path)
     try:
         fd = linux.open_tree(linux.AT_FDCWD, path, linux.OPEN_TREE_CLONE)
         try:
+            if not _is(os.fstat(fd), kind, number):
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), path)
             mounts.attach(fd, target)
         finally:
             os.close(fd)

@@ -67,15 +67,17 @@ class Plan:
     """What a mount's options ask for. Pure data, made by `parse`.
 
     `set`/`clear` act on the mount, `set_all`/`clear_all` on it and all below it (options such as `rro`); `propagation` is
-    a list of (MS_*, recursive) in the order given; `data` the file system's own (key, value or None for a flag).
+    a list of (MS_*, recursive) in the order given; `idmap` is "idmap" or "ridmap" where ids are mapped; `data` the file
+    system's own (key, value or None for a flag).
     """
 
-    __slots__ = ("bind", "clear", "clear_all", "copy_up", "data", "propagation", "recursive", "set", "set_all")
+    __slots__ = ("bind", "clear", "clear_all", "copy_up", "data", "idmap", "propagation", "recursive", "set", "set_all")
 
     def __init__(self) -> None:
         self.bind = False
         self.recursive = False
         self.copy_up = False
+        self.idmap = ""
         self.set = self.clear = self.set_all = self.clear_all = 0
         self.propagation: list[tuple[int, bool]] = []
         self.data: list[tuple[str, str | None]] = []
@@ -85,6 +87,8 @@ def parse(m: Mount) -> Plan:
     """Reads mount(8)'s words. Later ones win; what is no word of ours belongs to the file system, as it stands."""
     plan = Plan()
     plan.bind = m.get("type") == "bind"
+    if "uidMappings" in m:
+        plan.idmap = "idmap"
     for word in m.get("options", ()):
         bare = word[1:] if word.startswith("r") else ""
         if word in ("bind", "rbind"):
@@ -101,10 +105,20 @@ def parse(m: Mount) -> Plan:
             plan.set_all, plan.clear_all = _merge(plan.set_all, plan.clear_all, _ATTRIBUTES[bare])
         elif word == "tmpcopyup":
             plan.copy_up = True
+        elif word in ("idmap", "ridmap"):
+            plan.idmap = word
         elif word not in _IGNORED:
             key, separator, value = word.partition("=")
             plan.data.append((key, value if separator else None))
     return plan
+
+
+def option_words() -> list[str]:
+    """Every option that `parse` knows itself (`mini-runtime features` tells them); others are the file system's."""
+    both = [*_ATTRIBUTES, *_PROPAGATION]
+    recursive = [f"r{word}" for word in both]
+    words = {*both, *recursive, *_SUPERBLOCK, *_IGNORED, "bind", "rbind", "tmpcopyup", "idmap", "ridmap"}
+    return sorted(words - {""})
 
 
 def _merge(set_: int, clear: int, change: tuple[int, int]) -> tuple[int, int]:
@@ -154,17 +168,56 @@ def detached(m: Mount, plan: Plan) -> int:
     else:
         fd = _new_filesystem(m["type"], m.get("source", ""), plan)
     try:
+        if plan.idmap and "fd" not in m:  # that is mapped already
+            _map_ids(fd, m, plan)
         if plan.bind and (plan.set or plan.clear):
-            linux.mount_setattr(fd, "", plan.set, plan.clear)
+            _set_attributes(fd, plan.set, plan.clear, recursive=False)
         if plan.set_all or plan.clear_all:
-            linux.mount_setattr(fd, "", plan.set_all, plan.clear_all, recursive=True)
+            _set_attributes(fd, plan.set_all, plan.clear_all, recursive=True)
     except OSError:
         os.close(fd)
         raise
     return fd
 
 
+def _map_ids(fd: int, m: Mount, plan: Plan) -> None:
+    """The spec's mappings are read as those of a user namespace: `containerID` is on disk, `hostID` what the host sees through
+    the mount (mount_setattr(2), MOUNT_ATTR_IDMAP)."""
+    from engine.runtime import idmap
+
+    uids = [(r["containerID"], r["hostID"], r["size"]) for r in m.get("uidMappings", ())]
+    gids = [(r["containerID"], r["hostID"], r["size"]) for r in m.get("gidMappings", ())]
+    idmap.apply(fd, uids, gids, plan.idmap == "ridmap", describe(m))
+
+
+def _set_attributes(fd: int, set_: int, clear: int, recursive: bool) -> None:
+    """mount_setattr(2). What a mount brings into a user namespace is locked there (mount_namespaces(7)): its access time mode
+    stays then, its protection may grow, and taking any away fails."""
+    try:
+        linux.mount_setattr(fd, "", set_, clear, recursive=recursive)
+    except PermissionError:
+        if not clear & _ATIME:
+            raise
+        linux.mount_setattr(fd, "", set_ & ~_ATIME, clear & ~_ATIME, recursive=recursive)
+
+
 def _new_filesystem(fstype: str, source: str, plan: Plan) -> int:
+    try:
+        return _make_filesystem(fstype, source, plan)
+    except PermissionError:
+        if fstype != "sysfs":
+            raise
+    # In a user namespace that does not own the network namespace: what is there is shown instead, as crun does
+    fd = linux.open_tree(linux.AT_FDCWD, "/sys", linux.OPEN_TREE_CLONE | linux.AT_RECURSIVE)
+    try:
+        _set_attributes(fd, plan.set, plan.clear, recursive=True)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _make_filesystem(fstype: str, source: str, plan: Plan) -> int:
     context = linux.fsopen(fstype)
     opened = [context]
     try:
@@ -296,17 +349,17 @@ def _mount_point(m: Mount, plan: Plan, root: int) -> int:
 
 def _check_proc(m: Mount, plan: Plan, target: int, root: int) -> None:
     """Refuses what is resolved to be in /proc; as runc's checkProcMount. Raises RuntimeFault."""
-    where = os.readlink(f"/proc/self/fd/{target}").removeprefix(os.readlink(f"/proc/self/fd/{root}"))
+    where = os.readlink(f"/proc/self/fd/{target}").removeprefix(os.readlink(f"/proc/self/fd/{root}").rstrip("/"))
     if f"{where}/".startswith("/proc/") and where not in _REPLACEABLE_IN_PROC:
-        if where == "/proc" and (m.get("type") == "proc" or (plan.bind and _is_procfs(m["source"]))):
+        if where == "/proc" and (m.get("type") == "proc" or (plan.bind and _is_procfs(m))):
             return
         text = f"cannot mount {describe(m)}: it is inside /proc"
         raise RuntimeFault("mount", text, errno.EPERM, m["destination"])
 
 
-def _is_procfs(path: str) -> bool:
-    """Whether `path` is the top of a proc file system."""
-    fd = os.open(path, linux.O_PATH | os.O_CLOEXEC)
+def _is_procfs(m: Mount) -> bool:
+    """Whether the source of a bind is the top of a proc file system."""
+    fd = os.dup(m["fd"]) if "fd" in m else os.open(m["source"], linux.O_PATH | os.O_CLOEXEC)
     try:
         return linux.fstatfs_type(fd) == linux.PROC_SUPER_MAGIC and os.fstat(fd).st_ino == 1
     finally:

@@ -1,8 +1,9 @@
 """Namespaces: which to make, which to join, and who has to do it. docs/namespaces.md explains each.
 
     by the parent, for the child it forks next       pid, time (unshare(2) and setns(2) never move the caller itself)
-    by the child                                      user, then mount, network, uts, ipc
+    by the child                                      mount, network, uts, ipc
     by the child, when it is in its cgroup            cgroup (its root is the cgroup that the caller is in at that moment)
+    before all of these, by a process that goes ahead user (process/userns.py: it owns those that are made from within it)
 
 namespaces(7), pid_namespaces(7), cgroup_namespaces(7); OCI runtime spec, config-linux.md "Namespaces".
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 
 from engine import linux
-from engine.errors import RuntimeFault, Unsupported
+from engine.errors import RuntimeFault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,13 +42,18 @@ class Namespaces:
         self.new = new
         self.join = join
 
+    @property
+    def user(self) -> bool:
+        """Whether there is a user namespace to make or to join."""
+        return "user" in self.new or "user" in self.join
+
     def flags(self, *names: str) -> int:
         """The CLONE_NEW* flags of those among `names` that are to be made."""
         return sum(KINDS[name][0] for name in names if name in self.new)
 
     def open_for_children(self) -> list[tuple[int, int]]:
         """(descriptor, flag) of each pid or time namespace to be joined; the caller closes them. Raises RuntimeFault."""
-        return [(_open(name, self.join[name]), KINDS[name][0]) for name in FOR_CHILDREN if name in self.join]
+        return [(open_file(name, self.join[name]), KINDS[name][0]) for name in FOR_CHILDREN if name in self.join]
 
 
 def of(spec: Spec) -> Namespaces:
@@ -64,23 +70,27 @@ def of(spec: Spec) -> Namespaces:
             new.append(name)
     if "mount" not in new:
         raise RuntimeFault("namespaces", "a container needs a new mount namespace")
-    if "user" in new:
-        raise Unsupported("a new user namespace is not supported; one can be joined by its path")
     return Namespaces(new, join)
 
 
 def join(name: str, path: str) -> None:
     """setns(2) by path. Raises RuntimeFault."""
-    fd = _open(name, path)
+    fd = open_file(name, path)
     try:
-        linux.setns(fd, KINDS[name][0])
-    except OSError as e:
-        raise _fault(name, path, e) from e
+        join_opened(name, path, fd)
     finally:
         os.close(fd)
 
 
-def _open(name: str, path: str) -> int:
+def join_opened(name: str, path: str, fd: int) -> None:
+    """setns(2) by descriptor; `path` only names it. Raises RuntimeFault."""
+    try:
+        linux.setns(fd, KINDS[name][0])
+    except OSError as e:
+        raise _fault(name, path, e) from e
+
+
+def open_file(name: str, path: str) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as e:

@@ -32,19 +32,19 @@ _NUMBERS = {
 _INFINITY = (1 << 64) - 1  # as JSON has RLIM_INFINITY; -1 is taken for it as well
 
 
-def apply(limits: list[dict[str, Any]]) -> None:
-    """Sets this process's limits. One that is as wanted already is left alone. Raises RuntimeFault."""
+def apply(limits: list[dict[str, Any]], pid: int = 0) -> None:
+    """Sets the limits of this process, or of `pid`. One that is as wanted already is left alone. Raises RuntimeFault."""
     for limit in limits:
         name = str(limit.get("type"))
         number = _NUMBERS.get(name)
         if number is None:
             raise RuntimeFault("rlimit", f"no such resource limit: {name}")
         wanted = (_value(limit["soft"]), _value(limit["hard"]))
-        if wanted == resource.getrlimit(number):
+        if wanted == resource.prlimit(pid, number):
             continue
         try:
-            resource.setrlimit(number, wanted)
-        except ValueError as e:  # what Python makes of EPERM and EINVAL
+            resource.prlimit(pid, number, wanted)
+        except (ValueError, PermissionError) as e:  # the first is also what Python makes of EINVAL
             raise _fault(name, wanted, number) from e
         except OSError as e:
             raise RuntimeFault("rlimit", f"cannot set {name}: {e}", e.errno or 0) from e

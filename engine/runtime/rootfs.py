@@ -103,7 +103,7 @@ def assemble(wanted: list[Mount] | int, path: str) -> int:
 def _attach(detached: int, path: str) -> int:
     try:
         linux.move_mount(detached, "", linux.AT_FDCWD, path)
-        return os.open(path, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.dup(detached)
     except OSError as e:
         text = f"cannot mount the root file system at {path}: {mounts.reason(e)}"
         raise RuntimeFault("rootfs", text, e.errno or 0, path) from e

@@ -43,7 +43,7 @@ class Target:
     reused meanwhile cannot lead elsewhere.
     """
 
-    __slots__ = ("_pidfd", "_files", "names")
+    __slots__ = ("_pidfd", "_files", "names", "uid_map")
 
     def __init__(self, pid: int) -> None:
         try:
@@ -55,6 +55,12 @@ class Target:
         self.names: list[str] = []
         try:
             self.names = namespaces.different_from_ours(pid)
+            self.uid_map = ""
+            if "user" in self.names:
+                from engine.runtime.process import userns  # noqa: F401 - the joiner cannot import
+
+                with open(f"/proc/{pid}/uid_map") as file:
+                    self.uid_map = file.read()
             for name in self.names:
                 path = f"/proc/{pid}/ns/{namespaces.KINDS[name][1]}"
                 self._files[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -64,8 +70,8 @@ class Target:
             raise RuntimeFault("namespaces", text, e.errno or 0) from e
 
     def join(self) -> None:
-        """Joins all, at once where the kernel can; pid and time are where the next child is born. Raises OSError, ESRCH where
-        the process has ended."""
+        """Joins all, at once where the kernel can; pid and time are where the next child is born. In a user namespace the caller
+        becomes root. Raises OSError, ESRCH where the process has ended."""
         flags = {name: namespaces.KINDS[name][0] for name in self.names}
         try:
             linux.setns(self._pidfd, sum(flags.values()))
@@ -74,6 +80,15 @@ class Target:
                 raise
             for name, flag in flags.items():
                 linux.setns(self._files[name], flag)
+        if self.mapped:
+            from engine.runtime.process import userns
+
+            userns.become_root()
+
+    @property
+    def mapped(self) -> bool:
+        """Whether it is in a user namespace of its own."""
+        return "user" in self.names
 
     def close(self) -> None:
         for fd in (self._pidfd, *self._files.values()):
@@ -109,6 +124,7 @@ def spawn(
         joined.expect("forked")
         joined.tell("adopted")
         joined.expect("ready")
+        launch.settle(joined.pid, process, target.mapped)
     except BaseException:
         joined.abandon()
         raise
@@ -146,6 +162,10 @@ def _run(
     if cgroup:
         cgroup.enter()
     step("namespaces", "join the container's namespaces")
+    if target.mapped:
+        from engine.runtime.process import userns
+
+        userns.give(stdio, userns.read_map(target.uid_map), process)
     target.join()
     root = os.open("/", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     step("console", "connect the standard streams")
@@ -153,7 +173,8 @@ def _run(
 
     program = finish.become_user(process, root, step)
     finish.close_all_but(channel, preserved)
-    finish.set_limits(process, step)
+    if not target.mapped:
+        finish.set_limits(process, step)
     late = bool(process.get("noNewPrivileges"))  # then no privilege is needed for the filter
     if not late:
         finish.load_filter(seccomp, step)

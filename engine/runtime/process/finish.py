@@ -93,12 +93,11 @@ def _join_keyring() -> None:
 
 
 def _set_oom_score(wanted: int) -> None:
-    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        if int(os.read(fd, 16)) != wanted:  # lowering it needs CAP_SYS_RESOURCE, even to what it was
-            os.write(fd, str(wanted).encode())
-    finally:
-        os.close(fd)
+    with open("/proc/self/oom_score_adj") as file:
+        if int(file.read()) == wanted:  # lowering it needs CAP_SYS_RESOURCE, even to what it was
+            return
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(wanted))
 
 
 def connect(process: Process, stdio: tuple[int, int, int] | None, root: int, channel: Channel, first: bool) -> None:
@@ -149,9 +148,9 @@ def become_user(process: Process, root: int, step: Step) -> str:
     arrived = _change_directory(process["cwd"], root, refused=False)
 
     step("user", f"become user {uid}:{gid}")
-    _own_stdio(uid, terminal=bool(process.get("terminal")))
+    own_stdio(uid, (0, 1, 2), terminal=bool(process.get("terminal")))
     linux.prctl(linux.PR_SET_KEEPCAPS, 1)
-    os.setgroups(user.get("additionalGids") or [])  # always: CVE-2022-36109, the caller's must not stay
+    _set_groups(user.get("additionalGids") or [])  # always: CVE-2022-36109, the caller's must not stay
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     linux.prctl(linux.PR_SET_KEEPCAPS, 0)
@@ -233,15 +232,28 @@ def _identity(user: dict[str, Any], key: str) -> int:
     return number
 
 
-def _own_stdio(uid: int, terminal: bool) -> None:
+def _set_groups(groups: list[int]) -> None:
+    """setgroups(2). A user namespace of one id has given it up (user_namespaces(7)): nothing is gained or lost in there then."""
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        given_up = linux.capget()[0] & capabilities.mask(["CAP_SETGID"])
+        if groups or not given_up:
+            raise
+
+
+def own_stdio(uid: int, stdio: tuple[int, int, int], terminal: bool = False) -> None:
     """Gives the user the pipes or the pty that we made, so that `echo > /dev/stdout` works; a host's own file is left."""
-    for fd in range(3):
+    for fd in stdio:
         try:
             ours = terminal or linux.fstatfs_type(fd) == linux.PIPEFS_MAGIC
         except OSError:  # closed, see connect
             continue
         if ours and os.fstat(fd).st_uid != uid:
-            os.fchown(fd, uid, -1)
+            try:
+                os.fchown(fd, uid, -1)
+            except PermissionError:  # in a user namespace, a pipe of somebody who is not in its map
+                continue
 
 
 def _change_directory(path: str, root: int, refused: bool) -> bool:

@@ -71,7 +71,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     os.umask(0)
 
     step("namespaces", "join namespaces")
-    for name in namespaces.KINDS:
+    for name in namespaces.KINDS if not wanted.user else ():  # userns.py did it
         if name in wanted.join and name not in namespaces.FOR_CHILDREN:
             namespaces.join(name, wanted.join[name])
     step("namespaces", "make namespaces")
@@ -90,7 +90,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     root = rootfs.assemble(task.rootfs, path)
 
     step("cgroup", "enter the cgroup")
-    if cgroup:
+    if cgroup and not wanted.user:
         cgroup.enter()
     linux.unshare(wanted.flags("cgroup"))  # its root is the cgroup of this moment
 
@@ -141,7 +141,8 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
 
     program = finish.become_user(process, root, step)
     finish.close_all_but(channel, task.preserved)
-    finish.set_limits(process, step)
+    if not wanted.user:  # which has no right to raise one; launch.py has
+        finish.set_limits(process, step)
     if task.leashed:
         # now, since a change of credentials clears it; a parent that is gone already is noticed by await_start
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from engine.oci.runtime import Mount, Spec
+    from engine.oci.runtime import Mount, Process, Spec
     from engine.runtime.cgroups.manager import Cgroup
     from engine.runtime.hooks import Hooks
     from engine.runtime.namespaces import ChildNamespaces
@@ -158,6 +158,40 @@ def fork(born_in: ChildNamespaces, child: Callable[[Channel], NoReturn]) -> Init
     return InitProcess(pid, ours)
 
 
+def _has_sources(spec: Spec, task: init.Task) -> bool:
+    """Whether there may be mounts that init cannot open."""
+    mapped = any(
+        "uidMappings" in m or not {"idmap", "ridmap"}.isdisjoint(m.get("options", ())) for m in spec.get("mounts", ())
+    )
+    return task.namespaces.user or mapped
+
+
+def _open_sources_and_fork(spec: Spec, task: init.Task) -> InitProcess:
+    from engine.runtime.process import sources
+
+    with sources.Opened(spec, task) as opened:
+        return _fork_init(opened, task)
+
+
+def _fork_init(spec: Spec, task: init.Task) -> InitProcess:
+    wanted = task.namespaces
+    if wanted.user:
+        from engine.runtime.process import userns
+
+        return userns.fork(spec, task)
+
+    def child(theirs: Channel) -> NoReturn:
+        init.main(theirs, spec, task)
+
+    joined = wanted.open_for_children()
+    try:
+        new = wanted.flags(*namespaces.FOR_CHILDREN)
+        return fork(namespaces.ChildNamespaces(new, joined, namespaces.time_offsets(spec)), child)
+    finally:
+        for fd, _ in joined:
+            os.close(fd)
+
+
 def create(
     spec: Spec,
     *,
@@ -182,19 +216,8 @@ def create(
     calling process (PR_SET_PDEATHSIG). `preserved`: so many descriptors from 3 on are the program's as well.
     `keyring=False`: it keeps the caller's session keyring. `pivot=False`: the root is moved over `/`, not exchanged.
     """
-    wanted = namespaces.of(spec)
-    task = init.Task(wanted, rootfs, stdio, cgroup, seccomp, hooks=hooks, **options)
-
-    def child(theirs: Channel) -> NoReturn:
-        init.main(theirs, spec, task)
-
-    joined = wanted.open_for_children()
-    try:
-        new = wanted.flags(*namespaces.FOR_CHILDREN)
-        process = fork(namespaces.ChildNamespaces(new, joined, namespaces.time_offsets(spec)), child)
-    finally:
-        for fd, _ in joined:
-            os.close(fd)
+    task = init.Task(namespaces.of(spec), rootfs, stdio, cgroup, seccomp, hooks=hooks, **options)
+    process = _open_sources_and_fork(spec, task) if _has_sources(spec, task) else _fork_init(spec, task)
     try:
         process.expect("namespaces")
         if network:
@@ -206,10 +229,19 @@ def create(
             process.tell("hooked")
         process.tell("network")
         process.expect("ready")
+        settle(process.pid, spec["process"], task.namespaces.user)
     except BaseException:
         process.abandon()
         raise
     return process
+
+
+def settle(pid: int, process: Process, mapped: bool) -> None:
+    """What its parent has to set on a process that is ready (outside.py); for most there is nothing."""
+    if mapped or "scheduler" in process or "ioPriority" in process:
+        from engine.runtime.process import outside
+
+        outside.settle(pid, process, mapped)
 
 
 def start_created(path: str) -> None:
