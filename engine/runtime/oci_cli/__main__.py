@@ -7,8 +7,7 @@ import sys
 if not __package__:
     # `python -I -S engine/runtime/oci_cli/__main__.py`, see engine/__main__.py
     _checkout = __file__.rpartition("/engine/")[0]
-    _environment = sys.executable.rpartition("/bin/")[0]
-    sys.path += [_checkout, f"{_environment}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"]
+    sys.path += [_checkout, f"{_checkout}/.venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"]
 
 from engine.runtime.oci_cli.start import main
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from engine.runtime.cgroups.manager import Cgroup
 
 OCI_VERSION = "1.2.0"  # the newest that is implemented
-VERSION = f"mini-runtime version 0.1.0\nspec: {OCI_VERSION}\n"
+NUMBER = "0.1.0"
+VERSION = f"mini-runtime version {NUMBER}\nspec: {OCI_VERSION}\n"
 
 
 class Context:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Commands that make or enter a container: this interpreter must be out of its reach (CVE-2019-5736).
 _ENTERING = frozenset(("create", "run", "exec"))
+_KEPT = "/run/mini-runtime/.interpreter"  # the launcher looks there
 _MODULES = {
     "create": "lifecycle", "run": "lifecycle", "start": "lifecycle", "delete": "lifecycle", "kill": "lifecycle",
     "exec": "execute",
@@ -57,7 +58,7 @@ def _run(argv: list[str]) -> int:
         if not _ENTERING.isdisjoint(argv):
             from engine.runtime.process.protect import ensure_protected
 
-            ensure_protected(sys.orig_argv)
+            ensure_protected(sys.orig_argv, _KEPT)
         try:
             line = options.parse(argv)
         except UsageError as e:

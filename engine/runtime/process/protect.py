@@ -9,6 +9,10 @@ point (open_tree(2) with OPEN_TREE_CLONE, mount_setattr(2)), attached to no moun
 that cannot be opened for writing, and nobody can remount it, since it is mounted nowhere. The kernel drops it with the last
 process that runs it. Before Linux 5.12: from a sealed copy in memory (memfd_create(2)).
 
+The second start costs as much as the first. A launcher that is called often saves it: the clone is then also attached, at
+`kept_path`, where the launcher finds it and starts it at once. It is as safe there: whoever is in another mount namespace can
+neither write through /proc/self/exe, whose mount that is, nor remount what his namespace does not have.
+
 Imported first of all by every hot command: what is needed to execute again only is imported then.
 """
 
@@ -22,8 +26,10 @@ _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
 
 
-def ensure_protected(argv: list[str]) -> None:
+def ensure_protected(argv: list[str], keep: str | None = None) -> None:
     """Executes Python again from a protected interpreter, with `argv` (sys.orig_argv); returns where it is protected.
+
+    `keep`: a directory below which the clone is kept for the next start.
 
     For the very start of a command that makes or enters containers: all that was imported before is imported again. Does
     nothing for a user other than root, or where there is no Linux. Raises RuntimeFault where the host allows neither way.
@@ -32,7 +38,7 @@ def ensure_protected(argv: list[str]) -> None:
         return
     attempted = os.environ.pop(_ATTEMPTED, None)
     if not is_protected():
-        _execute_again(argv, attempted)
+        _execute_again(argv, attempted, keep)
 
 
 def is_protected() -> bool:
@@ -57,7 +63,7 @@ def _is_sealed() -> bool:
         os.close(fd)
 
 
-def _execute_again(argv: list[str], attempted: str | None) -> None:
+def _execute_again(argv: list[str], attempted: str | None, keep: str | None) -> None:
     from engine import linux
     from engine.errors import RuntimeFault
 
@@ -65,6 +71,8 @@ def _execute_again(argv: list[str], attempted: str | None) -> None:
         raise RuntimeFault("protect", "the interpreter is still writable after it was executed from a read-only mount")
     try:
         fd = read_only_clone("/proc/self/exe")
+        if keep:
+            _keep(fd, keep)
     except OSError:  # ENOSYS before Linux 5.12; EPERM, EINVAL under an outer container's filter or on a strange root
         fd = sealed_copy("/proc/self/exe")
     # argv[0] is how Python finds its prefix and a virtual environment; the descriptor says which file is executed.
@@ -75,6 +83,41 @@ def _execute_again(argv: list[str], attempted: str | None) -> None:
         os.close(fd)
         text = f"cannot execute the interpreter from a protected copy: {os.strerror(e.errno or 0).lower()}"
         raise RuntimeFault("protect", text, e.errno or 0) from e
+
+
+def kept_path(keep: str, executable: str) -> str:
+    """Where the clone of this interpreter is kept: a place for each path by which one is started."""
+    return keep + os.path.abspath(executable)
+
+
+def _keep(clone: int, keep: str) -> None:
+    """Attaches the clone at `kept_path`, in the place of an older interpreter's. It is a cache: where that fails, it is not there.
+
+    Beside it is the pyvenv.cfg by which it finds its library as the other does.
+    """
+    import fcntl
+
+    from engine import linux
+
+    target = kept_path(keep, sys.executable)
+    directory = os.path.dirname(target)
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.exists(target):
+            if os.path.samefile(target, "/proc/self/exe"):
+                return
+            try:
+                linux.umount2(target, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
+            except OSError:
+                pass  # a mount point that nothing is mounted at
+        with open(f"{os.path.dirname(directory)}/pyvenv.cfg", "w") as file:
+            file.write(f"home = {sys.base_exec_prefix}/bin\n")
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o700))
+        linux.move_mount(clone, "", linux.AT_FDCWD, target)
+    except OSError:
+        pass
 
 
 def read_only_clone(path: str) -> int:

@@ -1,0 +1,60 @@
+"""`features`: what this runtime can do, for whoever drives it (OCI runtime spec, features.md and features-linux.md).
+
+Taken from the tables that do it, so that it says no more and no less.
+"""
+
+from __future__ import annotations
+
+from engine.runtime import defaults, hooks, mounts, namespaces
+from engine.runtime.oci_cli import context
+from engine.runtime.oci_cli.report import indented, say
+from engine.runtime.seccomp.compile import FLAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from engine.runtime.oci_cli.context import Context
+
+# of libseccomp; a test asks it
+_ACTIONS = [f"SCMP_ACT_{n}" for n in "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP".split()]
+_OPERATORS = [f"SCMP_CMP_{n}" for n in "EQ GE GT LE LT MASKED_EQ NE".split()]
+_ARCHITECTURES = [
+    f"SCMP_ARCH_{n}"
+    for n in (
+        "AARCH64 ARM MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE RISCV64 S390 S390X X32 X86 X86_64"
+    ).split()
+]
+
+
+def features(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
+    say(indented(describe()) + "\n")
+    return 0
+
+
+def describe() -> dict[str, Any]:
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": context.OCI_VERSION,
+        "hooks": list(hooks.KINDS),
+        "mountOptions": mounts.option_words(),
+        "linux": {
+            "namespaces": sorted(namespaces.KINDS),
+            "capabilities": list(defaults.ALL_CAPABILITIES),
+            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "seccomp": {
+                "enabled": True,
+                "actions": _ACTIONS,
+                "operators": _OPERATORS,
+                "archs": _ARCHITECTURES,
+                "knownFlags": list(FLAGS),
+                "supportedFlags": list(FLAGS),
+            },
+            "apparmor": {"enabled": False},
+            "selinux": {"enabled": False},
+            "intelRdt": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": True}},
+        },
+        "annotations": {"org.opencontainers.runtime-spec.features.mini-runtime.version": context.NUMBER},
+        "potentiallyUnsafeConfigAnnotations": [],
+    }
