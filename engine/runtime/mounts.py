@@ -121,14 +121,6 @@ def option_words() -> list[str]:
     return sorted(words - {""})
 
 
-def option_words() -> list[str]:
-    """Every option that `parse` knows itself (`mini-runtime features` tells them); others are the file system's."""
-    both = [*_ATTRIBUTES, *_PROPAGATION]
-    recursive = [f"r{word}" for word in both]
-    words = {*both, *recursive, *_SUPERBLOCK, *_IGNORED, "bind", "rbind", "tmpcopyup", "idmap", "ridmap"}
-    return sorted(words - {""})
-
-
 def _merge(set_: int, clear: int, change: tuple[int, int]) -> tuple[int, int]:
     """`change` after what was said before: a bit that it sets is cleared no longer, and the reverse."""
     more, less = change
