@@ -288,6 +288,15 @@ class Container:
     def cgroups(self) -> list[str]:
         return [path for path in self.runtime.cgroups() if f"/{self.id}" in path]
 
+    def cgroup(self, controller: str) -> str:
+        """The container's directory in the hierarchy that has the controller."""
+        tree = next(tree for tree in self.runtime.trees if controller in tree.controllers)
+        return f"{tree.path}{self.linux['cgroupsPath']}"
+
+    def setting(self, controller: str, name: str) -> str:
+        with open(f"{self.cgroup(controller)}/{name}") as file:
+            return file.read().strip()
+
     def close(self) -> None:
         self.attempt("delete", "--force")
         for path in self.cgroups():
