@@ -57,10 +57,10 @@ class Container:
 
     @property
     def cgroup(self) -> Cgroup | None:
-        from engine.runtime.cgroups import manager
+        from engine.runtime.cgroups import locate
 
-        path = self.data.get("cgroup")
-        return manager.Cgroup(manager.detect(), path) if path else None
+        name = self.data.get("cgroup")
+        return locate.cgroup(name) if name else None
 
     def status(self) -> str:
         if not self.data.get("pid"):

@@ -20,7 +20,7 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 SHARED_IMAGES = os.path.join(os.path.dirname(CHECKOUT), "shared", "images")
 
 # Never a failure: data beside the repository, and the host's choice of cgroup layout.
-OPTIONAL = {"shared-images", "cgroup-v1", "cgroup-v2", "macos"}
+OPTIONAL = {"shared-images", "cgroup-v1", "cgroup-v2", "macos", "systemd"}
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -97,6 +97,7 @@ _CHECKS: dict[str, Callable[[], bool]] = {
     "podman": _has("podman"),
     "hyperfine": _has("hyperfine"),
     "journal": lambda: os.path.exists("/lib/systemd/systemd-journald") and _has("journalctl", "nsenter")(),
+    "systemd": lambda: os.path.isdir("/run/systemd/system") and os.path.exists("/run/dbus/system_bus_socket"),
     "ssl": lambda: importlib.util.find_spec("ssl") is not None,
     "libseccomp": lambda: host.is_linux() and _libseccomp(),
 }
@@ -114,6 +115,7 @@ _REASONS = {
     "dig": "no dig (Debian: bind9-dnsutils)",
     "dnsmasq": "no dnsmasq (Debian: dnsmasq-base)",
     "iproute2": "no ip (Debian: iproute2)",
+    "systemd": "not booted by systemd, or without D-Bus",
     "journal": "no systemd-journald (Debian: systemd)",
 }
 

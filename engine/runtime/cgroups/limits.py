@@ -81,12 +81,12 @@ def apply_devices(rules: list[dict[str, Any]], v1: str | None, v2: str | None) -
     try:
         attach(v2, devices)
     except OSError as e:
-        if e.errno == errno.EPERM and _in_user_namespace():
+        if e.errno == errno.EPERM and in_user_namespace():
             return  # no device node can be made or opened there that the namespace's owner could not open
         raise RuntimeFault("cgroup", f"cannot restrict devices of {v2}: {e.strerror}", e.errno or 0, v2) from e
 
 
-def _in_user_namespace() -> bool:
+def in_user_namespace() -> bool:
     return (read("/proc/self/uid_map") or "").split() != ["0", "0", "4294967295"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from engine.errors import Unsupported, UsageError
+from engine.errors import UsageError
 from engine.runtime.oci_cli.log import Log
 
 TYPE_CHECKING = False
@@ -39,14 +39,10 @@ class Context:
         return f"{self.root}/.seccomp"
 
     def cgroup_path(self, spec: Spec, container_id: str) -> str:
-        """As runc's cgroupfs driver: an absolute `cgroupsPath` from the hierarchies' root, any other below our own cgroup."""
-        if self.systemd:
-            raise Unsupported("the systemd cgroup driver is not there yet", "leave --systemd-cgroup out")
-        path = spec.get("linux", {}).get("cgroupsPath") or f"/{container_id}"
-        if path.startswith("/"):
-            return os.path.normpath(path)
-        # a spec may name what lies below, never above
-        return os.path.normpath("/" + path)
+        """What names the container's cgroup for good. Raises UsageError."""
+        from engine.runtime.cgroups import locate
+
+        return locate.name((spec.get("linux") or {}).get("cgroupsPath") or "", container_id, self.systemd)
 
 
 def default_root() -> str:
@@ -56,6 +52,6 @@ def default_root() -> str:
 
 
 def cgroup_at(path: str) -> Cgroup:
-    from engine.runtime.cgroups import manager
+    from engine.runtime.cgroups import locate
 
-    return manager.Cgroup(manager.detect(), path)
+    return locate.cgroup(path)
