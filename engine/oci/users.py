@@ -67,6 +67,11 @@ def read_root_file(root_fd: int, path: str, limit: int = MAX_FILE) -> bytes:
     return data
 
 
+def home_of(uid: int, passwd: bytes) -> str:
+    """The directory of the first entry with this uid, "/" without one."""
+    return next((home for _, number, _, home in _users(passwd) if number == uid and home), "/")
+
+
 def resolve(user: str, passwd: bytes, group: bytes, extra_groups: Sequence[str] = ()) -> User:
     """Resolves "", "name", "uid", "name:group", "uid:gid" and their mixtures; `extra_groups` are `--group-add`'s.
 

@@ -7,8 +7,8 @@ config.md "POSIX-platform Hooks").
              poststart                    by the runtime, when the program runs
     delete   poststop                     by the runtime, when nothing is left
 
-Each reads the container's state from its standard input. The first that fails ends the create or the start, of poststart and
-poststop the caller makes a warning.
+Each reads the container's state from its standard input. The first that fails ends the create or the start; of poststart and
+poststop it is worth a warning.
 """
 
 from __future__ import annotations
@@ -45,6 +45,14 @@ class Hooks:
         """
         for number, hook in enumerate(self._hooks.get(kind) or ()):
             _run(hook, f"{kind} hook #{number}", {**self._state, "status": status, "pid": pid}, before)
+
+    def run_all(self, kind: str, status: str, pid: int, warn: Callable[[str], object]) -> None:
+        """Runs those of one kind, each whatever became of the one before; `warn` is told of those that fail."""
+        for number, hook in enumerate(self._hooks.get(kind) or ()):
+            try:
+                _run(hook, f"{kind} hook #{number}", {**self._state, "status": status, "pid": pid}, None)
+            except RuntimeFault as e:
+                warn(e.message)
 
 
 def _run(hook: dict[str, Any], name: str, state: dict[str, Any], before: Callable[[], object] | None) -> None:

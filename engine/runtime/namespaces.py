@@ -10,7 +10,10 @@ namespaces(7), pid_namespaces(7), cgroup_namespaces(7); OCI runtime spec, config
 
 from __future__ import annotations
 
+import _socket
+import fcntl
 import os
+import sys
 
 from engine import linux
 from engine.errors import RuntimeFault
@@ -195,6 +198,22 @@ def different_from_ours(pid: int) -> list[str]:
             if not os.path.exists(f"/proc/{pid}"):
                 raise
     return names
+
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+
+
+def set_loopback_up() -> None:
+    """In a network namespace that this process has just made; netdevice(7). Raises OSError."""
+    control = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        flags = int.from_bytes(
+            fcntl.ioctl(control.fileno(), _SIOCGIFFLAGS, b"lo".ljust(40, b"\0"))[16:18], sys.byteorder
+        )
+        request = b"lo".ljust(16, b"\0") + (flags | _IFF_UP).to_bytes(2, sys.byteorder) + bytes(22)
+        fcntl.ioctl(control.fileno(), _SIOCSIFFLAGS, request)
+    finally:
+        control.close()
 
 
 # --- kernel parameters that belong to a namespace --------------------------------------------------------------------

@@ -145,10 +145,7 @@ def destroy(ctx: Context, container: Container) -> None:
         pass  # killed before the spec was written: no hook had run
     container.remove()
     if hooks:
-        try:
-            hooks.run("poststop", "stopped", 0)
-        except RuntimeFault as e:
-            ctx.log.warning(e.message)
+        hooks.run_all("poststop", "stopped", 0, ctx.log.warning)
 
 
 def _await_end(pidfd: int, container_id: str) -> None:
@@ -190,10 +187,7 @@ def hooks_of(spec: Spec, container: Container) -> Hooks | None:
 
 def poststart(ctx: Context, container: Container, hooks: Hooks | None) -> None:
     if hooks:
-        try:
-            hooks.run("poststart", "running", container.data["pid"])
-        except RuntimeFault as e:
-            ctx.log.warning(e.message)
+        hooks.run_all("poststart", "running", container.data["pid"], ctx.log.warning)
 
 
 class Making:

@@ -13,6 +13,7 @@ import stat
 from engine import linux
 from engine.errors import CommandNotExecutable, CommandNotFound, RuntimeFault
 from engine.lean import signal
+from engine.oci import users
 from engine.runtime import capabilities, devices, inside, rlimits
 from engine.runtime.mounts import hint_for, reason
 from engine.runtime.process import console, protect
@@ -141,6 +142,10 @@ def become_user(process: Process, root: int, step: Step) -> str:
     user: dict[str, Any] = process.get("user", {})
     uid, gid = _identity(user, "uid"), _identity(user, "gid")
 
+    step("user", "find the user's home", "/etc/passwd")
+    if not any(pair.startswith("HOME=") for pair in process.get("env", ())):
+        process["env"] = [*process.get("env", ()), f"HOME={_home(uid, root)}"]
+
     step("capabilities", "drop capabilities from the bounding set")
     capabilities.drop_bounding(capabilities.mask(process.get("capabilities", {}).get("bounding", ())))
 
@@ -230,6 +235,25 @@ def _identity(user: dict[str, Any], key: str) -> int:
     if not isinstance(number, int) or not 0 <= number <= _HIGHEST_ID:
         raise RuntimeFault("user", f"not a {key}: {number}")
     return number
+
+
+def _home(uid: int, root: int) -> str:
+    """As runc: what a program finds in $HOME, where the spec says nothing, is the container's /etc/passwd's.
+
+    Looked at before it is opened: an image's file may be a device. Not by /proc/self, which whoever joins does not have yet.
+    """
+    try:
+        for flags in (linux.O_PATH, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY):
+            fd = inside.open_in(root, "/etc/passwd", flags)
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                os.close(fd)
+                return "/"
+            data = os.read(fd, min(info.st_size, users.MAX_FILE)) if flags != linux.O_PATH else b""
+            os.close(fd)
+    except OSError:
+        return "/"
+    return users.home_of(uid, data)
 
 
 def _set_groups(groups: list[int]) -> None:

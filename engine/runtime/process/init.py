@@ -76,6 +76,9 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
             namespaces.join(name, wanted.join[name])
     step("namespaces", "make namespaces")
     linux.unshare(wanted.flags("mount", "network", "uts", "ipc"))
+    if "network" in wanted.new:
+        step("network", "set the loopback interface up", "lo")
+        namespaces.set_loopback_up()
     channel.send("namespaces")
 
     step("hostname", f"set the host name {spec.get('hostname')}")
