@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.runtime.cgroups.layout import Layout
+
 DEFAULT_BRIDGE = "mini0"
 DEFAULT_SUBNET = "172.29.0.0/16"
 DEFAULT_CGROUP_PARENT = "/mini"
@@ -23,7 +25,7 @@ class Context:
     `log` is told every change of the network as the command that would do it (`--debug`).
     """
 
-    __slots__ = ("bridge", "cgroup_parent", "debug", "environ", "log", "paths", "storage_driver", "subnet")
+    __slots__ = ("_cgroups", "bridge", "cgroup_parent", "debug", "environ", "log", "paths", "storage_driver", "subnet")
 
     def __init__(
         self, paths: Paths, environ: dict[str, str], storage_driver: str | None = None, debug: bool = False
@@ -32,10 +34,20 @@ class Context:
         self.environ = environ
         self.storage_driver = storage_driver or environ.get("MINI_STORAGE_DRIVER") or None
         self.debug = debug
+        self._cgroups: Layout | None = None
         self.log: Callable[[str], None] | None = None
         self.bridge = environ.get("MINI_BRIDGE") or DEFAULT_BRIDGE
         self.subnet = environ.get("MINI_SUBNET") or DEFAULT_SUBNET
         self.cgroup_parent = environ.get("MINI_CGROUP_PARENT") or DEFAULT_CGROUP_PARENT
+
+    @property
+    def cgroups(self) -> Layout:
+        """Which cgroups this host has; its mount table, which may be long, is read once."""
+        if self._cgroups is None:
+            from engine.runtime.cgroups.layout import detect
+
+            self._cgroups = detect()
+        return self._cgroups
 
     @classmethod
     def from_environment(

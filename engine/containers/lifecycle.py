@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def cgroup_of(ctx: Context, container_id: str) -> cgroups.Cgroup:
-    return cgroups.Cgroup(cgroups.detect(), f"{ctx.cgroup_parent.rstrip('/')}/{container_id}")
+    return cgroups.Cgroup(ctx.cgroups, f"{ctx.cgroup_parent.rstrip('/')}/{container_id}")
 
 
 def exit_code(status: int) -> int:

@@ -18,7 +18,6 @@ from engine.containers import lifecycle, records, sharing, views
 from engine.containers.records import Record
 from engine.errors import MiniError, NotFound, StoreError
 from engine.oci.digest import is_hex_id
-from engine.runtime.cgroups import manager as cgroups
 from engine.runtime.network import attach as link
 from engine.storage import drivers, staging, volumecheck
 from engine.storage.findings import DAMAGED, RUBBISH, Finding
@@ -249,7 +248,7 @@ def stale_name(paths: Paths, name: str) -> str:
 
 def stale_cgroups(ctx: Context, alive: set[str], settled: float = _SETTLED) -> list[str]:
     """IDs under the cgroup parent that were made `settled` seconds ago and have no process: who makes a cgroup fills it."""
-    layout = cgroups.detect()
+    layout = ctx.cgroups
     found = set()
     for root in [*layout.v1_roots, *([layout.v2] if layout.v2 else [])]:
         directory = f"{root}/{ctx.cgroup_parent.strip('/')}"
