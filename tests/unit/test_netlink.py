@@ -78,9 +78,16 @@ def test_the_first_failure_of_a_batch_is_told_with_its_command_and_the_rest_of_t
 
 def test_the_plan_is_known_before_anything_is_done() -> None:
     network = Network("bridge", "f" * 64, "bridge", "", bridge="mini-longest-15", subnet="172.29.0.0/16")
-    assert [(rule.chain, rule.text) for rule in nat.rules(network)] == [
+    shared = [(rule.chain, rule.text) for rule in nat.rules(network) if not rule.owner]
+    assert shared[:3] == [
+        ("forward", "ct status dnat accept"),
         ("forward", "ct state established,related accept"),
+        ("prerouting", "fib daddr type local jump ports"),
+    ]
+    assert ("ports", "dnat ip to ip daddr . meta l4proto . th dport map @ports4") in shared
+    assert [(rule.chain, rule.text) for rule in nat.rules(network) if rule.owner] == [
         ("forward", 'iifname != "mini-longest-15" oifname "mini-longest-15" drop'),
+        ("postrouting", 'ip saddr 172.29.0.0/16 oifname "mini-longest-15" ct status dnat masquerade'),
         ("postrouting", 'ip saddr 172.29.0.0/16 oifname != "mini-longest-15" masquerade'),
     ]
     network.internal = True

@@ -70,7 +70,7 @@ def open_inside(pid: int, log: Log | None = None) -> tuple[_socket.socket, _sock
 
 
 def _rules(udp: int, tcp: int) -> list[Change]:
-    changes = [_TABLE.create(), _TABLE.chain("output", "nat", nft.OUTPUT_HOOK, -100, "dstnat")]
+    changes = [_TABLE.create(), _TABLE.chain("output", "nat", nft.OUTPUT_HOOK, -100, "-100")]
     address = _socket.inet_pton(_socket.AF_INET, ADDRESS)
     for name, number, port in (("udp", _socket.IPPROTO_UDP, udp), ("tcp", _socket.IPPROTO_TCP, tcp)):
         text = f"ip daddr {ADDRESS} {name} dport {_PORT} dnat to {ADDRESS}:{port}"

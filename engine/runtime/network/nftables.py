@@ -1,4 +1,4 @@
-"""nf_tables without an external program: tables, chains, rules and expressions as netlink messages, and transactions of them.
+"""nf_tables without an external program: tables, chains, maps, rules and expressions as netlink messages, and transactions of them.
 
 A transaction is carried out whole or not at all, and names the generation of the rules that it was computed from
 (NFNL_BATCH_GENID, Linux 4.12): where somebody changed them meanwhile, it is computed anew. A rule is recognized by its comment.
@@ -20,6 +20,7 @@ from engine.runtime.network.netlink import (
     Change,
     Netlink,
     attribute,
+    attribute_list,
     attributes,
     nested,
     string,
@@ -27,21 +28,24 @@ from engine.runtime.network.netlink import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from engine.runtime.network.netlink import Log
 
 NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 = 1, 2, 10
-FORWARD_HOOK, OUTPUT_HOOK, POSTROUTING_HOOK = 2, 3, 4  # NF_INET_*
-DROP, ACCEPT = 0, 1
+PREROUTING_HOOK, FORWARD_HOOK, OUTPUT_HOOK, POSTROUTING_HOOK = 0, 2, 3, 4  # NF_INET_*
+DROP, ACCEPT, JUMP, RETURN = 0, 1, -3, -5
 EQUAL, UNEQUAL = 0, 1
 IIFNAME, OIFNAME, NFPROTO, L4PROTO = 6, 7, 15, 16  # NFT_META_*
 ESTABLISHED, RELATED = 2, 4  # bits of conntrack's state
+DNAT_STATUS = 0x20  # IPS_DST_NAT, a bit of conntrack's status
+LOCAL = 2  # RTN_LOCAL, a type of addresses
 REGISTER_1, REGISTER_2 = 1, 2
 
 _BATCH_BEGIN, _BATCH_END, _BATCH_GENID = 16, 17, 1
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _GETRULE, _DELRULE, _GETGEN = 0, 2, 3, 6, 7, 8, 16
+_NEWSET, _NEWSETELEM, _GETSETELEM, _DELSETELEM = 9, 12, 13, 14
 _ERESTART = 85  # errno.ERESTART, which Python knows on Linux only
 _ATTEMPTS = 16
 
@@ -51,10 +55,27 @@ _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 1, 3, 4, 5,
 _HOOK_HOOKNUM, _HOOK_PRIORITY = 1, 2
 _RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS, _RULE_USERDATA = 1, 2, 3, 4, 7
 _LIST_ELEM, _EXPR_NAME, _EXPR_DATA, _DATA_VALUE, _DATA_VERDICT, _VERDICT_CODE = 1, 1, 2, 1, 2, 1
+_VERDICT_CHAIN = 2
+_SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LEN, _SET_DATA_TYPE, _SET_DATA_LEN, _SET_ID = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    10,
+)
+_SET_IS_MAP = 0x8  # NFT_SET_MAP
+_ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS_LIST = 1, 2, 3
+_ELEMENT_KEY, _ELEMENT_DATA, _ELEMENT_USERDATA = 1, 2, 6
+_MESSAGE_ELEMENTS = 256  # so many fit into an attribute of 64 KiB
 _REG_VERDICT = 0
-_CT_STATE = 0
+_CT_STATE, _CT_STATUS = 0, 2
+_FIB_ADDRTYPE, _FIB_DADDR = 3, 2
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2  # NFT_PAYLOAD_*
-_SADDR_OFFSET, _SADDR6_OFFSET, _DADDR_OFFSET, _DPORT_OFFSET = 12, 8, 16, 2
+_SADDR_OFFSET, _SADDR6_OFFSET, _DADDR_OFFSET, _DADDR6_OFFSET, _DPORT_OFFSET = 12, 8, 16, 24, 2
+_REGISTER_WORD = 8  # NFT_REG32_00: registers of 16 bytes are also four of 4 bytes each
 _AF_INET = 2
 _NAT_DESTINATION = 1  # NFT_NAT_DNAT
 _IFNAMSIZ = 16
@@ -86,6 +107,40 @@ class Rule:
         return f"{self.owner}: {text}" if self.owner else text
 
 
+class Map:
+    """A map of a table from keys to values that are concatenations. `types`: those of nft, for both, and their lengths in bytes."""
+
+    __slots__ = ("key_len", "key_type", "name", "number", "text", "value_len", "value_type")
+
+    def __init__(self, number: int, name: str, text: str) -> None:
+        """`text` is nft's, for instance "inet_proto . inet_service : ipv4_addr . inet_service"; `number` in one transaction."""
+        key, _, value = text.partition(" : ")
+        self.number, self.name, self.text = number, name, text
+        self.key_type, self.key_len = _concatenation(key)
+        self.value_type, self.value_len = _concatenation(value)
+
+
+# datatypes of nft (number, bytes), by which `nft list` knows how to show them; a part of a concatenation fills 4 bytes
+_TYPES = {"ipv4_addr": (7, 4), "ipv6_addr": (8, 16), "inet_proto": (12, 4), "inet_service": (13, 4)}
+
+
+def _concatenation(text: str) -> tuple[int, int]:
+    number = length = 0
+    for part in text.split(" . "):
+        number = number << 6 | _TYPES[part][0]
+        length += _TYPES[part][1]
+    return number, length
+
+
+class Element:
+    """One element of a map. `owner` is its comment, by which it is found again; `text` as nft has it."""
+
+    __slots__ = ("key", "map", "owner", "text", "value")
+
+    def __init__(self, map: Map, key: bytes, value: bytes, owner: str, text: str) -> None:
+        self.map, self.key, self.value, self.owner, self.text = map, key, value, owner, text
+
+
 class Table:
     """One table: the messages that make and change it, and what is in it."""
 
@@ -107,21 +162,74 @@ class Table:
     def delete(self) -> Change:
         return self._change(_DELTABLE, 0, string(_TABLE_NAME, self.name), f"nft delete table {self}")
 
-    def chain(self, name: str, kind: str, hook: int, priority: int, priority_name: str) -> Change:
-        """A base chain, called as its hook; nothing happens where it exists."""
+    def chain(
+        self, name: str, kind: str, hook: int, priority: int, priority_name: str, hook_name: str | None = None
+    ) -> Change:
+        """A base chain, called as its hook unless that is named; nothing happens where it exists."""
         where = nested(_CHAIN_HOOK, be32(_HOOK_HOOKNUM, hook), be32(_HOOK_PRIORITY, priority & 0xFFFFFFFF))
         body = string(_CHAIN_TABLE, self.name) + string(_CHAIN_NAME, name) + where
         body += be32(_CHAIN_POLICY, ACCEPT) + string(_CHAIN_TYPE, kind)
-        kind_of = f"type {kind} hook {name} priority {priority_name}; policy accept;"
+        kind_of = f"type {kind} hook {hook_name or name} priority {priority_name}; policy accept;"
         return self._change(_NEWCHAIN, NLM_F_CREATE, body, f"nft add chain {self} {name} '{{ {kind_of} }}'")
 
-    def add(self, rule: Rule) -> Change:
-        text = rule.comment.encode() + b"\0"
+    def plain_chain(self, name: str) -> Change:
+        """One that rules jump to; nothing happens where it exists."""
+        body = string(_CHAIN_TABLE, self.name) + string(_CHAIN_NAME, name)
+        return self._change(_NEWCHAIN, NLM_F_CREATE, body, f"nft add chain {self} {name}")
+
+    def add(self, rule: Rule, first: bool = False) -> Change:
+        """After the chain's other rules, or before them."""
         body = string(_RULE_TABLE, self.name) + string(_RULE_CHAIN, rule.chain)
         body += nested(_RULE_EXPRESSIONS, *(nested(_LIST_ELEM, e) for e in rule.expressions))
-        body += attribute(_RULE_USERDATA, bytes((_UDATA_COMMENT, len(text))) + text)
-        command = f"nft add rule {self} {rule.chain} '{rule.text}'"
-        return self._change(_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, body, command)
+        body += attribute(_RULE_USERDATA, _userdata(rule.comment))
+        command = f"nft {'insert' if first else 'add'} rule {self} {rule.chain} '{rule.text}'"
+        return self._change(_NEWRULE, NLM_F_CREATE | (0 if first else NLM_F_APPEND), body, command)
+
+    def map(self, map: Map) -> Change:
+        """Nothing happens where it exists."""
+        body = string(_SET_TABLE, self.name) + string(_SET_NAME, map.name) + be32(_SET_FLAGS, _SET_IS_MAP)
+        body += be32(_SET_KEY_TYPE, map.key_type) + be32(_SET_KEY_LEN, map.key_len)
+        body += be32(_SET_DATA_TYPE, map.value_type) + be32(_SET_DATA_LEN, map.value_len) + be32(_SET_ID, map.number)
+        return self._change(_NEWSET, NLM_F_CREATE, body, f"nft add map {self} {map.name} '{{ type {map.text}; }}'")
+
+    def add_elements(self, elements: Sequence[Element]) -> list[Change]:
+        """A message for each map. EEXIST where a key has another value."""
+        return self._elements(_NEWSETELEM, NLM_F_CREATE, "add", elements)
+
+    def remove_elements(self, elements: Sequence[Element]) -> list[Change]:
+        """ENOENT where one is not there."""
+        return self._elements(_DELSETELEM, 0, "delete", elements)
+
+    def _elements(self, message: int, flags: int, verb: str, elements: Sequence[Element]) -> list[Change]:
+        by_map: dict[str, list[Element]] = {}
+        for element in elements:
+            by_map.setdefault(element.map.name, []).append(element)
+        changes = []
+        for name, members in by_map.items():
+            for start in range(0, len(members), _MESSAGE_ELEMENTS):
+                part = members[start : start + _MESSAGE_ELEMENTS]
+                body = string(_ELEMENTS_TABLE, self.name) + string(_ELEMENTS_SET, name)
+                body += nested(_ELEMENTS_LIST, *(nested(_LIST_ELEM, _element(e, verb == "add")) for e in part))
+                command = f"nft {verb} element {self} {name} '{{ {', '.join(e.text for e in part)} }}'"
+                changes.append(self._change(message, flags, body, command))
+        return changes
+
+    def elements(self, netlink: Netlink, map: Map) -> list[tuple[bytes, bytes, str]]:
+        """(key, value, owner) of all elements; none where there is no such map."""
+        body = struct.pack(">BBH", self._family, 0, 0) + string(_ELEMENTS_TABLE, self.name)
+        try:
+            answers = netlink.dump(_SUBSYSTEM << 8 | _GETSETELEM, body + string(_ELEMENTS_SET, map.name))
+        except OSError as e:
+            if e.errno == errno.ENOENT:
+                return []
+            raise _not_readable(e) from e
+        found = []
+        for answer in answers:
+            for _, data in attribute_list(attributes(answer[4:]).get(_ELEMENTS_LIST, b"")):
+                element = attributes(data)
+                key, value = (attributes(element[kind])[_DATA_VALUE] for kind in (_ELEMENT_KEY, _ELEMENT_DATA))
+                found.append((key, value, _comment(element.get(_ELEMENT_USERDATA, b""))))
+        return found
 
     def remove(self, chain: str, handle: bytes) -> Change:
         body = string(_RULE_TABLE, self.name) + string(_RULE_CHAIN, chain) + attribute(_RULE_HANDLE, handle)
@@ -213,6 +321,18 @@ def _not_readable(e: OSError) -> Exception:
     return e
 
 
+def _userdata(comment: str) -> bytes:
+    text = comment.encode() + b"\0"
+    return bytes((_UDATA_COMMENT, len(text))) + text
+
+
+def _element(element: Element, with_value: bool) -> bytes:
+    body = _value(_ELEMENT_KEY, element.key)
+    if with_value:
+        body += _value(_ELEMENT_DATA, element.value) + attribute(_ELEMENT_USERDATA, _userdata(element.owner))
+    return body
+
+
 def _comment(userdata: bytes) -> str:
     """The comment among a rule's user data: type, length, value, each length one byte (libnftnl's udata)."""
     at = 0
@@ -260,16 +380,30 @@ def interface(key: int, operator: int, name: str) -> tuple[bytes, bytes]:
 
 def source(subnet: Subnet) -> tuple[bytes, ...]:
     """`ip saddr SUBNET` or `ip6 saddr SUBNET`; in an inet table these begin with `meta nfproto`."""
-    protocol, offset = (NFPROTO_IPV4, _SADDR_OFFSET) if subnet.bits == 32 else (NFPROTO_IPV6, _SADDR6_OFFSET)
+    return _inside(subnet, _SADDR_OFFSET, _SADDR6_OFFSET)
+
+
+def destined(subnet: Subnet) -> tuple[bytes, ...]:
+    """`ip daddr SUBNET` or `ip6 daddr SUBNET`, in an inet table."""
+    return _inside(subnet, _DADDR_OFFSET, _DADDR6_OFFSET)
+
+
+def _inside(subnet: Subnet, offset4: int, offset6: int) -> tuple[bytes, ...]:
     length = subnet.bits // 8
     mask = ((1 << subnet.bits) - (1 << subnet.bits - subnet.prefix)).to_bytes(length, "big")
+    field = (be32(2, NETWORK_HEADER), be32(3, offset4 if length == 4 else offset6), be32(4, length))
     return (
-        expression("meta", be32(1, REGISTER_1), be32(2, NFPROTO)),
-        compare(EQUAL, bytes((protocol,))),
-        expression("payload", be32(1, REGISTER_1), be32(2, NETWORK_HEADER), be32(3, offset), be32(4, length)),
+        *protocol(4 if length == 4 else 6),
+        expression("payload", be32(1, REGISTER_1), *field),
         _mask(mask),
         compare(EQUAL, subnet.first.to_bytes(length, "big")),
     )
+
+
+def protocol(version: int) -> tuple[bytes, ...]:
+    """`meta nfproto ipv4` or `ipv6`."""
+    number = NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6
+    return expression("meta", be32(1, REGISTER_1), be32(2, NFPROTO)), compare(EQUAL, bytes((number,)))
 
 
 def destination(address: bytes) -> tuple[bytes, ...]:
@@ -294,18 +428,59 @@ def translate(address: bytes, port: int) -> tuple[bytes, ...]:
     return load(REGISTER_1, address), load(REGISTER_2, port.to_bytes(2, "big")), expression("nat", *to)
 
 
+def translate_by(map: Map, version: int, with_address: bool) -> tuple[bytes, ...]:
+    """`dnat ip to ip daddr . meta l4proto . th dport map @MAP`, or ip6; without the address, `meta l4proto . th dport`.
+
+    The parts of the key lie side by side in registers, those of the value likewise: an address, then a port.
+    """
+    length, offset = (4, _DADDR_OFFSET) if version == 4 else (16, _DADDR6_OFFSET)
+    key = []
+    word = _REGISTER_WORD
+    if with_address:
+        key += protocol(version)
+        key.append(expression("payload", be32(1, word), be32(2, NETWORK_HEADER), be32(3, offset), be32(4, length)))
+        word += length // 4
+    key.append(expression("meta", be32(1, word), be32(2, L4PROTO)))
+    port = (be32(2, TRANSPORT_HEADER), be32(3, _DPORT_OFFSET), be32(4, 2))
+    key.append(expression("payload", be32(1, word + 1), *port))
+    look_up = expression("lookup", string(1, map.name), be32(2, REGISTER_1), be32(3, REGISTER_1), be32(4, map.number))
+    family = NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6
+    to = (be32(1, _NAT_DESTINATION), be32(2, family), be32(3, REGISTER_1), be32(5, _REGISTER_WORD + length // 4))
+    return (*key, look_up, expression("nat", *to))
+
+
 def load(register: int, value: bytes) -> bytes:
     return expression("immediate", be32(1, register), _value(2, value))
 
 
 def established() -> tuple[bytes, ...]:
-    """`ct state established,related`; conntrack's state is a number in the host's byte order."""
+    """`ct state established,related`."""
+    return _has_bits(_CT_STATE, ESTABLISHED | RELATED)
+
+
+def translated() -> tuple[bytes, ...]:
+    """`ct status dnat`: to a connection that goes to a published port."""
+    return _has_bits(_CT_STATUS, DNAT_STATUS)
+
+
+def _has_bits(key: int, bits: int) -> tuple[bytes, ...]:
+    """Any of them; conntrack's numbers are in the host's byte order."""
     return (
-        expression("ct", be32(1, REGISTER_1), be32(2, _CT_STATE)),
-        _mask(struct.pack("=I", ESTABLISHED | RELATED)),
+        expression("ct", be32(1, REGISTER_1), be32(2, key)),
+        _mask(struct.pack("=I", bits)),
         compare(UNEQUAL, bytes(4)),
     )
 
 
-def verdict(code: int) -> bytes:
-    return expression("immediate", be32(1, _REG_VERDICT), nested(2, nested(_DATA_VERDICT, be32(_VERDICT_CODE, code))))
+def to_host() -> tuple[bytes, ...]:
+    """`fib daddr type local`: to one of the host's own addresses."""
+    return (
+        expression("fib", be32(1, REGISTER_1), be32(2, _FIB_ADDRTYPE), be32(3, _FIB_DADDR)),
+        compare(EQUAL, struct.pack("=I", LOCAL)),
+    )
+
+
+def verdict(code: int, chain: str = "") -> bytes:
+    """`chain` is where JUMP goes."""
+    parts = [be32(_VERDICT_CODE, code & 0xFFFFFFFF), *([string(_VERDICT_CHAIN, chain)] if chain else [])]
+    return expression("immediate", be32(1, _REG_VERDICT), nested(2, nested(_DATA_VERDICT, *parts)))
