@@ -63,6 +63,17 @@ def has_filesystem(name: str, proc: str = "/proc") -> bool:
         return False
 
 
+def filesystem_of(path: str, proc: str = "/proc") -> str:
+    """The type of the mounted file system that has `path`, by its device number (proc_pid_mountinfo(5)); empty where none fits."""
+    number = os.stat(path).st_dev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    try:
+        with open(f"{proc}/self/mountinfo", errors="surrogateescape") as file:
+            return next((f[f.index("-") + 1] for line in file if (f := line.split(" "))[2] == device), "")
+    except OSError:
+        return ""
+
+
 def boot_id(proc: str = "/proc") -> str:
     """The kernel's random id of this boot, empty where there is none: tells a pid of this boot from one of another."""
     try:

@@ -69,7 +69,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "userns": ("host",),
     "uts": ("host",),
 }  # fmt: skip
-_FILE_OPTIONS = ("cidfile", "devices", "env_files", "input", "output", "root")
+_FILE_OPTIONS = ("cidfile", "devices", "env_files", "input", "label_files", "output", "root")
 _PRUNE = ("label", "label!", "until")
 _FILTERS = {
     "container prune": _PRUNE,
@@ -79,6 +79,8 @@ _FILTERS = {
         "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish", "since",
         "status", "volume",
     ),
+    "network ls": ("dangling", "driver", "id", "label", "name", "scope", "type"),
+    "network prune": ("label", "label!", "until"),
     "search": ("is-automated", "is-official", "stars"),
     "system prune": _PRUNE,
     "volume ls": ("dangling", "driver", "label", "name"),

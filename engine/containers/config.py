@@ -33,7 +33,10 @@ def check_name(name: str) -> str:
 
 
 def read_env_file(path: str, environ: Mapping[str, str]) -> list[str]:
-    """Docker's env-file: one `K=V` or `K` a line, leading blanks trimmed, `#` only at the start a comment, quotes kept."""
+    """Docker's env-file: one `K=V` or `K` a line, leading blanks trimmed, `#` only at the start a comment, quotes kept.
+
+    A label-file is the same without variables to look up: a `K` alone is left out (docker/cli, pkg/kvfile).
+    """
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
@@ -89,6 +92,10 @@ def labels(values: Sequence[str], base: Mapping[str, str] | None = None) -> dict
     return dict(base or {}) | {k: v for k, _, v in (item.partition("=") for item in values)}
 
 
+def _file_labels(options: CreateOptions) -> list[str]:
+    return [line for path in options.label_files for line in read_env_file(path, {})]
+
+
 def command(options: CreateOptions, image: Mapping[str, Any]) -> tuple[list[str] | None, list[str] | None]:
     """(Entrypoint, Cmd) as Docker merges them: an `--entrypoint`, even an empty one, discards the image's CMD."""
     entrypoint: list[str] | None = image.get("Entrypoint")
@@ -128,7 +135,7 @@ def container_config(
         "WorkingDir": options.workdir or image.get("WorkingDir") or "",
         "Entrypoint": entrypoint,
         "OnBuild": None,
-        "Labels": labels(options.labels, image.get("Labels")),
+        "Labels": labels([*_file_labels(options), *options.labels], image.get("Labels")),
     }
     if check := health.config(options, image):
         config["Healthcheck"] = check

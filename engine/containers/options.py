@@ -72,6 +72,7 @@ class CreateOptions(_Options):
     privileged: bool = False
     read_only: bool = False
     labels: Sequence[str] = ()
+    label_files: Sequence[str] = ()
     cap_add: Sequence[str] = ()
     cap_drop: Sequence[str] = ()
     stop_signal: str | None = None

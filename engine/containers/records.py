@@ -16,7 +16,7 @@ import errno
 import os
 
 from engine import files, host, lean
-from engine.errors import Conflict, NotFound, StoreError
+from engine.errors import Conflict, MiniError, NotFound, StoreError
 from engine.paths import Paths
 
 TYPE_CHECKING = False
@@ -254,9 +254,9 @@ def list_all(paths: Paths, wanted: Callable[[Record], bool] | None = None) -> li
 
 
 def find(paths: Paths, name: str) -> Record:
-    """By full ID, by name, or by a unique prefix of the ID, in Docker's order. NotFound, or Conflict if ambiguous."""
+    """By full ID, by name, or by a unique prefix of the ID, in Docker's order. NotFound; Conflict if ambiguous."""
     if not name:
-        raise NotFound("invalid container name or ID: value is empty")
+        raise MiniError("invalid container name or ID: value is empty")
     plain = name.removeprefix("/")
     if "/" not in plain and plain not in ("", ".", ".."):
         if len(plain) == 64 and os.path.exists(f"{paths.container(plain)}/config.json"):

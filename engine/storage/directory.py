@@ -12,7 +12,7 @@ import os
 import stat
 
 from engine import linux
-from engine.files import make_dirs, remove_tree, store_error, sync_dir, write_atomic
+from engine.files import make_dirs, remove_file, remove_tree, store_error, sync_dir, write_atomic
 from engine.storage.layers import chain_id, chain_ids
 from engine.storage.tree import Node, Tree, apply_layer
 
@@ -39,7 +39,11 @@ def unpack_layers(paths: Paths, diff_ids: list[str]) -> None:
         apply_layer(tree, tar)
         if not os.path.isdir(paths.tree(chain)):
             write_atomic(paths.tree(chain) + _RECORD, f"{diff_id} {below}\n".encode())
-            _unpack(tree, tars, paths.tree(chain))
+            try:
+                _unpack(tree, tars, paths.tree(chain))
+            except BaseException:
+                remove_file(paths.tree(chain) + _RECORD)
+                raise
         below = chain
     if not diff_ids:
         _unpack(tree, tars, paths.tree(chain_id([])))
@@ -81,17 +85,17 @@ def remove_unpacked(paths: Paths, chain: str) -> None:
     except FileNotFoundError:
         pass
     remove_tree(f"{tree}.gone")
-    try:
-        os.unlink(tree + _RECORD)
-    except FileNotFoundError:
-        pass
+    remove_file(tree + _RECORD)
 
 
 def _sweep(paths: Paths) -> None:
     """Removes what a mini that was killed left half-made or half-removed."""
     for name in os.listdir(paths.trees):
+        path = f"{paths.trees}/{name}"
         if name.endswith((".new", ".gone")):
-            remove_tree(f"{paths.trees}/{name}")
+            remove_tree(path)
+        elif name.endswith(_RECORD) and not os.path.isdir(path.removesuffix(_RECORD)):
+            remove_file(path)
 
 
 def _unpack(tree: Tree, tars: list[str], final: str) -> None:

@@ -107,6 +107,7 @@ class Volumes:
 
     def get(self, name: str) -> Volume:
         """Raises NotFound."""
+        _check_given(name)
         volume = self._load(name) if is_name(name) else None
         if not volume:
             raise NotFound(f"get {name}: no such volume")
@@ -124,6 +125,7 @@ class Volumes:
 
         Raises Conflict while there are any, also with `force`, which only forgives that there is no such volume.
         """
+        _check_given(name)
         with self._lock():
             volume = self._load(name) if is_name(name) else None
             if not volume:
@@ -232,6 +234,11 @@ class Volumes:
         files.make_dirs(self.paths.root, 0o711)
         files.make_dirs(self.paths.volumes, 0o700)
         return files.FileLock(self.paths.lock("volumes"))
+
+
+def _check_given(name: str) -> None:
+    if not name:
+        raise MiniError("invalid volume name or ID: value is empty")
 
 
 def check_name(name: str) -> None:

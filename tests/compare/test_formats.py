@@ -297,6 +297,9 @@ LISTINGS = [
             "{{.Swarm.Foo}}",
             "{{.OSType}}/{{.Architecture}} {{.NCPU}} {{.MemTotal}} {{.Name}} {{.Swarm.LocalNodeState}}",
             "{{.Isolation}}|{{.LoggingDriver}}|{{.CgroupDriver}}|{{.ServerErrors}}",
+            "{{.CgroupVersion}}|{{.OperatingSystem}}|{{json .SecurityOptions}}|{{.Plugins.Volume}}",
+            "{{range .DriverStatus}}{{if eq (index . 0) `Backing Filesystem`}}{{len .}}{{end}}{{end}}",
+            "{{(index .Runtimes .DefaultRuntime).Foo}}",
         )
     ],
     *[

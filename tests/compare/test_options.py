@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import pprint
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +203,18 @@ def test_inspect(both: Both) -> None:
         ]
         seen["Volumes"] = inspected["Config"]["Volumes"]
         found.append(seen)
+    _same(*found)
+
+
+def test_labels_come_from_the_image_then_files_then_the_command_line(both: Both, tmp_path: Path) -> None:
+    (tmp_path / "first").write_text('a=1\n  b=2\n# c=1\nbare\n\nquoted="x y" # z\n made.by=file\r\n')
+    (tmp_path / "second").write_text("a=2\nd=\n")
+    options = ["--label-file", f"{tmp_path}/first", "-l", "b=9", "--label-file", f"{tmp_path}/second", "--label", "e"]
+    found = []
+    for engine in (both.docker, both.mini):
+        engine.run("create", "--name", "first", *options, both.names["host"], "true")
+        found.append(engine.run("inspect", "-f", "{{json .Config.Labels}}", "first").json())
+    assert found[0]["a"] == "2" and "bare" not in found[0]
     _same(*found)
 
 

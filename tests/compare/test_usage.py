@@ -223,6 +223,10 @@ SAME = """
     run --env-file {dir}/nosuch {image} true
     run --env-file {dir}/bad {image} true
     run --env-file {dir} {image} true
+    run --label-file {dir}/nosuch {image} true
+    run --label-file {dir}/bad {image} true
+    run --label-file {dir} {image} true
+    create --label-file '' {image}
     run -e =x {image} true
     run -e '' {image} true
     run --label =x {image} true
@@ -299,6 +303,11 @@ SAME = """
     exec nosuch true
     exec -w x nosuch true
     exec -e '' nosuch true
+    exec -e =x nosuch true
+    exec --env-file {dir}/nosuch nosuch true
+    exec '' true
+    stop ''
+    logs ''
     wait nosuch
     rename nosuch x
     port nosuch
@@ -335,6 +344,11 @@ SAME = """
     volume create !
     volume create --driver nosuch x
     volume rm nosuch
+    volume rm ''
+    volume rm -f ''
+    volume inspect ''
+    inspect ''
+    container inspect ''
     volume rm -f nosuch
     ps --last x
     ps --filter nosuch
@@ -383,11 +397,10 @@ OTHERWISE = {
     "inspect --type image nosuch": "says it once",
     "image inspect nosuch": "says it once",
     "rm ''": "one message for every command",
-    "volume rm ''": "an empty name is one that there is not",
+    "rm -f ''": "the same",
     "rmi ''": "Docker's asks for the page that lists all images",
     "logs --tail x nosuch": "a wrong value is said before the container is looked for",
     "update --restart nosuch nosuch": "the same",
-    "exec --env-file {dir}/nosuch nosuch true": "the container is looked for first",
     "export -o {dir}/nosuch/x nosuch": "names the file and the directory",
     "save -o {dir}/nosuch/x nosuch": "the same",
     "save nosuch": "names the tag that was looked for",

@@ -165,4 +165,13 @@ def test_inspect_says_what_was_asked_for(mini: Mini, host_image: Image) -> None:
 
 def test_version_and_info(mini: Mini) -> None:
     assert "Version" in mini.run("version").stdout
-    assert mini.root in mini.run("info").stdout
+    shown = mini.run("info").lines
+    assert f"Root Dir: {mini.root}" in shown and " Log: journald json-file local none" in shown
+    assert (shown.index(" seccomp"), "  Profile: default") == (
+        shown.index("Security Options:") + 1,
+        shown[shown.index(" seccomp") + 1],
+    )
+    assert (
+        mini.run("info", "-f", "{{json .Runtimes}} {{.Runtimes.mini.Path}}").out
+        == '{"mini":{"path":"mini-runtime"}} mini-runtime'
+    )

@@ -103,6 +103,8 @@ def context(tmp_path: Path) -> Context:
         (["network", "inspect", "o"], "own"),
         (["inspect", "--type", "volume", ""], "data"),
         (["inspect", "--type", ""], "container image network volume"),
+        (["create", "--label-file", ""], FILES),
+        (["network", "ls", "--filter", "d"], "dangling= driver="),
         (["cp", "w"], "web:"),
         (["cp", "web:/etc/hosts", ""], "ended: made: web:"),
         (["cp", "web:/"], FILES),

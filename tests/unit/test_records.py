@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.containers import records
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, MiniError, NotFound
 from engine.paths import Paths
 
 
@@ -32,7 +32,7 @@ def test_found_by_id_name_and_unique_prefix(tmp_path: Path) -> None:
     for missing in ("nosuch", ".", "..", "../containers", "f" * 64):
         with pytest.raises(NotFound, match=f"No such container: {missing}"):
             records.find(paths, missing)
-    with pytest.raises(NotFound, match="value is empty"):
+    with pytest.raises(MiniError, match="value is empty"):
         records.find(paths, "")
     assert {r.id for r in records.list_all(paths)} == {one.id, two.id}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from functools import partial
 
 from engine import host
 from engine.cli import formats, templates
@@ -25,6 +27,7 @@ def main(context: Context, format: str | None) -> None:
     if format:
         templates.show_one(format, _struct(value))
         return
+    plugins = value["Plugins"]
     lines = [
         f"Version: {value['ServerVersion']} (Python {value['PythonVersion']})",
         f"Containers: {value['Containers']}",
@@ -33,10 +36,19 @@ def main(context: Context, format: str | None) -> None:
         f" Stopped: {value['ContainersStopped']}",
         f"Images: {value['Images']}",
         f"Storage Driver: {value['Driver']}",
+        *(f" {name}: {fact}" for name, fact in value["DriverStatus"]),
+        f"Logging Driver: {value['LoggingDriver']}",
+        f"Cgroup Driver: {value['CgroupDriver']}",
         f"Cgroup Version: {value['CgroupVersion']}",
         f"Cgroup Parent: {value['CgroupParent']}",
+        "Plugins:",
+        *(f" {kind}: {' '.join(names)}" for kind, names in plugins.items()),
+        f"Runtimes: {' '.join(value['Runtimes'])}",
+        "Security Options:",
+        *(f" {line}" for text in value["SecurityOptions"] for line in _security_lines(text)),
         f"Default Bridge: {value['Bridge']} ({value['Subnet']})",
         f"Kernel Version: {value['KernelVersion']}",
+        f"Operating System: {value['OperatingSystem']}",
         f"OSType: {value['OSType']}",
         f"Architecture: {value['Architecture']}",
         f"CPUs: {value['NCPU']}",
@@ -50,34 +62,50 @@ def main(context: Context, format: str | None) -> None:
         print(f"WARNING: {warning}")
 
 
+def _security_lines(option: str) -> list[str]:
+    """`name=seccomp,profile=default` as the name, and what belongs to it further in."""
+    name, *rest = (pair.partition("=") for pair in option.split(","))
+    return [name[2], *(f" {key.title()}: {value}" for key, _, value in rest)]
+
+
 def _struct(value: dict[str, Any]) -> Struct:
     """What a template has: the values here, and of the rest of Docker's what is so on every mini."""
-    from engine.cli.gotemplate.values import Struct
+    from engine.cli.gotemplate.values import Map, Struct
 
-    strings = {"Warnings": value["Warnings"], "Labels": (), "SecurityOptions": ("name=seccomp,profile=default",)}
-    plugins = {"Volume": ("local",), "Network": ("bridge", "host", "null"), "Log": ("journald", "json-file", "local", "none")}
-    client = {"Debug": False, "Version": value["ServerVersion"], "Context": "default"}
-    fixed = {
-        "CgroupDriver": "cgroupfs",
-        "LoggingDriver": "json-file",
+    runtimes = Map(
+        {
+            name: Struct(
+                "system.RuntimeWithStatus", {"Path": path}, json=partial(templates.compact_json, {"path": path})
+            )
+            for name, path in value["Runtimes"].items()
+        }
+    )
+    runtimes.go_type = "map[string]system.RuntimeWithStatus"
+    made = {
+        "Plugins": Struct("system.PluginsInfo", {kind: _strings(names) for kind, names in value["Plugins"].items()}),
+        "DriverStatus": _strings(map(_strings, value["DriverStatus"]), "[][2]string"),
+        "Runtimes": runtimes,
         "DockerRootDir": value["MiniRootDir"],
-        "DefaultRuntime": "mini",
-        "Plugins": Struct("system.PluginsInfo", {name: _strings(names) for name, names in plugins.items()}),
         "Swarm": Struct("swarm.Info", {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive"}),
         "ExperimentalBuild": False,
         "LiveRestoreEnabled": True,
         "Isolation": "",
-        "ClientInfo": Struct("*system.clientInfo", client),
+        "ClientInfo": Struct(
+            "*system.clientInfo", {"Debug": False, "Version": value["ServerVersion"], "Context": "default"}
+        ),
+        "Labels": _strings(()),
         "ServerErrors": _strings(()),
+        "SecurityOptions": _strings(value["SecurityOptions"]),
+        "Warnings": _strings(value["Warnings"]),
     }
-    return Struct("system.dockerInfo", value | fixed | {name: _strings(texts) for name, texts in strings.items()})
+    return Struct("system.dockerInfo", value | made)
 
 
-def _strings(texts: Iterable[str]) -> Any:
+def _strings(texts: Iterable[Any], go_type: str = "[]string") -> Any:
     from engine.cli.gotemplate.values import List
 
     made = List(texts)
-    made.go_type = "[]string"
+    made.go_type = go_type
     return made
 
 
@@ -99,11 +127,23 @@ def collect(context: Context) -> dict[str, Any]:
         "ContainersStopped": sum(s not in ("running", "paused") for s in states),
         "Images": len(ImageStore(context.paths).list_()),
         "Driver": driver,
+        "DriverStatus": _driver_status(context),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
         "CgroupVersion": _cgroup_version(),
         "CgroupParent": context.cgroup_parent,
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Log": ["journald", "json-file", "local", "none"],
+        },
+        "Runtimes": {"mini": "mini-runtime"},
+        "DefaultRuntime": "mini",
+        "SecurityOptions": _security_options(),
         "Bridge": context.bridge,
         "Subnet": context.subnet,
         "KernelVersion": own["KernelVersion"],
+        "OperatingSystem": _operating_system(),
         "OSType": own["Os"],
         "Architecture": os.uname().machine,
         "NCPU": os.cpu_count() or 1,
@@ -124,9 +164,26 @@ def _driver(context: Context) -> tuple[str, list[str]]:
         return "none", [e.message]
 
 
+def _driver_status(context: Context) -> list[tuple[str, str]]:
+    path = context.paths.root
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return [("Backing Filesystem", host.filesystem_of(path) or "unknown")]
+
+
+def _security_options() -> list[str]:
+    return ["name=seccomp,profile=default"] if os.path.isdir("/proc/sys/kernel/seccomp") else []
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return platform.system()
+
+
 def _cgroup_version(root: str = "/sys/fs/cgroup") -> str:
+    """1 on a hybrid host, as Docker says it: the controllers are there."""
     if os.path.exists(f"{root}/cgroup.controllers"):
         return "2"
-    if os.path.isdir(f"{root}/unified"):
-        return "1 (hybrid)"
     return "1" if os.path.isdir(root) else "none"

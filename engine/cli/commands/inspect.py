@@ -71,7 +71,7 @@ def _show(context: Context, names: list[str], format: str | None, kinds: Sequenc
                 shown.append(_json(go_type, value))
         except NotFound as e:
             errors.append(e.message)
-        except UsageError as e:
+        except MiniError as e:
             errors.append(f"mini: {e.message}")
     if format:
         print("\n".join(shown) if template else "[" + ",".join(shown) + "]")

@@ -95,6 +95,9 @@ def container_options(
         String, option("--kernel-memory", kind="bytes", help="Kernel memory limit: not supported, refused")
     ] = None,
     labels: Annotated[Strings, option("-l", "--label", kind="list", help="Set meta data on a container")] = None,
+    label_files: Annotated[
+        Strings, option("--label-file", kind="list", help="Read in a line delimited file of labels")
+    ] = None,
     links: Annotated[
         Strings, option("--link", kind="list", help="Add a name for another container (NAME[:ALIAS])")
     ] = None,
