@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import select
 
-from engine import lean
+from engine import lean, linux
 from engine.errors import RuntimeFault
 from engine.lean import signal
 
@@ -84,6 +84,7 @@ def _execute(hook: dict[str, Any], given: int, printed: int, before: Callable[[]
         os.umask(0o022)
         for target, fd in enumerate((given, printed, printed)):
             os.dup2(fd, target)
+        linux.close_range(3)  # also what the runtime's caller had left open, or is to be preserved for the program
         if before:
             before()
         environment = hook.get("env")
