@@ -67,7 +67,8 @@ MS_SHARED, MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME = 1 << 20, 1 << 21, 1 << 24,
 MNT_FORCE, MNT_DETACH, MNT_EXPIRE, UMOUNT_NOFOLLOW = 1, 2, 4, 8
 
 # the descriptor-based mount calls: fsopen(2), fsconfig(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2)
-FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = 1
+FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = FSPICK_CLOEXEC = 1
+FSPICK_EMPTY_PATH = 8
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_SET_FD, FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE = 0, 1, 5, 6, 7
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 MOUNT_ATTR__ATIME, MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME = 0x70, 0, 0x10, 0x20
@@ -84,9 +85,10 @@ O_PATH = getattr(os, "O_PATH", 0o10000000)
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 3, 4, 8, 15
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 23, 24, 36, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
-SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
 KEYCTL_JOIN_SESSION_KEYRING = 1
 IOPRIO_WHO_PROCESS = 1
+PER_LINUX, PER_LINUX32 = 0, 8
 
 # bpf(2)
 BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI = 15, 6, 2
@@ -190,6 +192,11 @@ def fs_message(fd: int) -> str:
             lines.append(line.removeprefix("e ").removeprefix("w ").removeprefix("i "))  # its level
         except OSError:
             return "; ".join(lines)
+
+
+def fspick(fd: int) -> int:
+    """fspick(2): a descriptor to reconfigure the file system with whose mount `fd` is the top of. The caller closes it."""
+    return _call("fspick", fd, b"", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)
 
 
 def fsmount(fd: int, attributes: int = 0) -> int:
@@ -352,7 +359,7 @@ def execveat(fd: int, path: str, argv: list[str], env: dict[str, str], flags: in
 
 
 class _SchedAttr(ctypes.Structure):
-    """struct sched_attr of Linux 3.14, without the two fields for utilization that came later."""
+    """struct sched_attr, with the two fields of Linux 5.3; an older kernel takes them where they are 0."""
 
     _fields_ = [
         ("size", ctypes.c_uint32),
@@ -363,6 +370,8 @@ class _SchedAttr(ctypes.Structure):
         ("runtime", ctypes.c_uint64),
         ("deadline", ctypes.c_uint64),
         ("period", ctypes.c_uint64),
+        ("util_min", ctypes.c_uint32),
+        ("util_max", ctypes.c_uint32),
     ]
 
 

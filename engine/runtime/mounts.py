@@ -71,11 +71,14 @@ class Plan:
     system's own (key, value or None for a flag).
     """
 
-    __slots__ = ("bind", "clear", "clear_all", "copy_up", "data", "idmap", "propagation", "recursive", "set", "set_all")
+    __slots__ = (
+        "bind", "clear", "clear_all", "copy_up", "data", "idmap", "propagation", "recursive", "remount", "set", "set_all",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.bind = False
         self.recursive = False
+        self.remount = False
         self.copy_up = False
         self.idmap = ""
         self.set = self.clear = self.set_all = self.clear_all = 0
@@ -87,7 +90,7 @@ def parse(m: Mount) -> Plan:
     """Reads mount(8)'s words. Later ones win; what is no word of ours belongs to the file system, as it stands."""
     plan = Plan()
     plan.bind = m.get("type") == "bind"
-    if "uidMappings" in m:
+    if m.get("uidMappings"):
         plan.idmap = "idmap"
     for word in m.get("options", ()):
         bare = word[1:] if word.startswith("r") else ""
@@ -103,6 +106,8 @@ def parse(m: Mount) -> Plan:
             plan.propagation.append((_PROPAGATION[bare], True))
         elif bare in _ATTRIBUTES:
             plan.set_all, plan.clear_all = _merge(plan.set_all, plan.clear_all, _ATTRIBUTES[bare])
+        elif word == "remount":
+            plan.remount = True
         elif word == "tmpcopyup":
             plan.copy_up = True
         elif word in ("idmap", "ridmap"):
@@ -174,7 +179,7 @@ def detached(m: Mount, plan: Plan) -> int:
             _set_attributes(fd, plan.set, plan.clear, recursive=False)
         if plan.set_all or plan.clear_all:
             _set_attributes(fd, plan.set_all, plan.clear_all, recursive=True)
-    except OSError:
+    except BaseException:
         os.close(fd)
         raise
     return fd
@@ -223,16 +228,25 @@ def _make_filesystem(fstype: str, source: str, plan: Plan) -> int:
     try:
         if source:
             linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "source", _short("source", source, opened))
-        for key, value in _without_lists(plan.data):
-            if value is None:
-                linux.fsconfig(context, linux.FSCONFIG_SET_FLAG, key)
-            else:
-                linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, _short(key, value, opened))
+        _configure(context, _without_lists(plan.data), opened)
         linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)
         return linux.fsmount(context, plan.set)
     finally:
         for fd in opened:
             os.close(fd)
+
+
+def _configure(context: int, data: list[tuple[str, str | None]], opened: list[int]) -> None:
+    for key, value in data:
+        try:
+            if value is None:
+                linux.fsconfig(context, linux.FSCONFIG_SET_FLAG, key)
+            else:
+                linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, _short(key, value, opened))
+        except OSError as e:
+            # a flag of mount(2), which a file system that does not count versions takes and forgets
+            if e.errno != errno.EINVAL or key not in ("iversion", "noiversion"):
+                raise
 
 
 def _without_lists(data: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
@@ -317,6 +331,9 @@ def mount_inside(m: Mount, root: int) -> None:
         target = _mount_point(m, plan, root)
         try:
             _check_proc(m, plan, target, root)
+            if plan.remount:
+                _remount(plan, target)
+                return
             fd = detached(m, plan)
             try:
                 if plan.copy_up:
@@ -330,8 +347,23 @@ def mount_inside(m: Mount, root: int) -> None:
         raise fault(m, e) from e
 
 
+def _remount(plan: Plan, target: int) -> None:
+    """mount(8)'s `remount`: what is mounted there gets other options, and keeps those that are not named; with `bind` only
+    those of the mount itself."""
+    if not plan.bind:
+        context = linux.fspick(target)
+        try:
+            _configure(context, plan.data, [])
+            linux.fsconfig(context, linux.FSCONFIG_CMD_RECONFIGURE)
+        finally:
+            os.close(context)
+    linux.mount_setattr(target, "", plan.set, plan.clear)
+
+
 def _mount_point(m: Mount, plan: Plan, root: int) -> int:
     destination = m["destination"]
+    if plan.remount:
+        return inside.open_in(root, destination)
     if plan.bind and not stat.S_ISDIR(os.stat(m.get("fd", m["source"])).st_mode):
         return inside.make_file(root, destination)
     if m.get("type") not in ("proc", "sysfs"):

@@ -16,7 +16,7 @@ import os
 import sys
 
 from engine import linux
-from engine.errors import RuntimeFault
+from engine.errors import RuntimeFault, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ KINDS = {
     "time": (linux.CLONE_NEWTIME, "time"),
 }
 FOR_CHILDREN = ("pid", "time")
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 
 class Namespaces:
@@ -103,6 +104,24 @@ def open_file(name: str, path: str) -> int:
 def _fault(name: str, path: str, e: OSError) -> RuntimeFault:
     text = f"cannot join the {name} namespace {path}: {os.strerror(e.errno or 0).lower()}"
     return RuntimeFault("namespaces", text, e.errno or 0, path)
+
+
+def check_kind(path: str, name: str, where: str) -> None:
+    """Raises UsageError where `path` is no namespace of this type. One that cannot be opened is left to whoever joins it."""
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        is_it = fcntl.ioctl(fd, _NS_GET_NSTYPE) == KINDS[name][0]
+    except OSError:
+        is_it = False
+    finally:
+        os.close(fd)
+    if not is_it:
+        raise UsageError(f"{where}: {path} is not a {name} namespace")
 
 
 def time_offsets(spec: Spec) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # asm-generic/resource.h; Python's `resource` lacks some names on some systems.
-_NUMBERS = {
+NUMBERS = {
     "RLIMIT_CPU": 0,
     "RLIMIT_FSIZE": 1,
     "RLIMIT_DATA": 2,
@@ -36,7 +36,7 @@ def apply(limits: list[dict[str, Any]], pid: int = 0) -> None:
     """Sets the limits of this process, or of `pid`. One that is as wanted already is left alone. Raises RuntimeFault."""
     for limit in limits:
         name = str(limit.get("type"))
-        number = _NUMBERS.get(name)
+        number = NUMBERS.get(name)
         if number is None:
             raise RuntimeFault("rlimit", f"no such resource limit: {name}")
         wanted = (_value(limit["soft"]), _value(limit["hard"]))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.oci.runtime import Mount
     from engine.runtime.cgroups.manager import Cgroup
 
-_PROPAGATION = {
+PROPAGATION = {
     "shared": linux.MS_SHARED,
     "slave": linux.MS_SLAVE,
     "private": linux.MS_PRIVATE,
@@ -34,23 +34,23 @@ _PROPAGATION = {
 
 def propagation_flag(word: str) -> int:
     """MS_* of a `rootfsPropagation` such as "rslave". Raises RuntimeFault."""
-    flag = _PROPAGATION.get(word.removeprefix("r"))
+    flag = PROPAGATION.get(word.removeprefix("r"))
     if flag is None:
         raise RuntimeFault("rootfs", f"unknown root file system propagation: {word}")
     return flag
 
 
 def isolate(propagation: str, path: str) -> None:
-    """Sets the propagation of everything in the new mount namespace: `rslave` unless the spec says otherwise.
+    """Sets the propagation of everything in the new mount namespace: slaves, unless the spec wants the root shared.
 
-    A slave sees what the host mounts later (a bind with `rslave` relies on it), the host never sees ours. With `rshared`
-    it would, so then the mount that holds `path` is made private (runc: rootfsParentMountPrivate); pivot_root(2) refuses a
+    A slave sees what the host mounts later (a bind with `rslave` relies on it), the host never sees ours. Shared, it
+    would, so then the mount that holds `path` is made private (runc: rootfsParentMountPrivate); pivot_root(2) refuses a
     shared parent anyway.
     """
-    word = propagation or "rslave"
-    flag = propagation_flag(word)
+    shared = propagation_flag(propagation or "rslave") == linux.MS_SHARED
+    flag, recursive = (linux.MS_SHARED, propagation.startswith("r")) if shared else (linux.MS_SLAVE, True)
     try:
-        linux.mount_setattr(linux.AT_FDCWD, "/", propagation=flag, recursive=word.startswith("r"))
+        linux.mount_setattr(linux.AT_FDCWD, "/", propagation=flag, recursive=recursive)
     except OSError as e:
         if e.errno != errno.EINVAL:
             raise
@@ -61,7 +61,7 @@ def isolate(propagation: str, path: str) -> None:
             "/",
             "mini runs in a chroot: bind its directory onto itself (mount --bind DIR DIR) before entering it",
         ) from e
-    if flag == linux.MS_SHARED or not word.startswith("r"):
+    if shared:
         _make_private(os.path.realpath(path))
 
 
@@ -77,16 +77,22 @@ def _make_private(path: str) -> None:
         path = os.path.dirname(path)
 
 
-def assemble(wanted: list[Mount] | int, path: str) -> int:
+def bind_of(path: str, propagation: str) -> Mount:
+    """A directory as a root: bound onto itself, since a root must be a mount point. A slave still sees the host's mounts in it."""
+    slave = propagation.endswith("slave")
+    return {"destination": "/", "type": "bind", "source": path, "options": ["rbind", "rslave" if slave else "rprivate"]}
+
+
+def assemble(wanted: list[Mount] | int, path: str, propagation: str = "") -> int:
     """Mounts the root at `path` and returns a descriptor of it. Destinations are relative to `path`; the first is `/`.
 
-    A descriptor instead of mounts is the root already, as a detached mount, and is attached. Without mounts the directory is
-    bound onto itself: a root must be a mount point. Raises RuntimeFault.
+    A descriptor instead of mounts is the root already, as a detached mount, and is attached. Without mounts the directory
+    itself is the root. Raises RuntimeFault.
     """
     if isinstance(wanted, int):
         return _attach(wanted, path)
     if not wanted:
-        wanted = [{"destination": "/", "type": "bind", "source": path, "options": ["rbind", "rprivate"]}]
+        wanted = [bind_of(path, propagation)]
     try:
         root = os.open(path, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for m in wanted:

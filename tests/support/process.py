@@ -114,7 +114,7 @@ class Box:
 
     def spawn(self, first: InitProcess, *args: str, stdio: Any = None, **changes: Any) -> InitProcess:
         process: Process = {**copy.deepcopy(self.process), "args": list(args), **changes}  # type: ignore[typeddict-item]
-        options = {key: self.options[key] for key in ("cgroup", "seccomp")}
+        options = {key: self.options[key] for key in ("cgroup", "seccomp", "notify", "settings") if key in self.options}
         made = joined.spawn(first.pid, process, stdio=stdio, **options)
         self.running.append(made)
         return made

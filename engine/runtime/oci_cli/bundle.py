@@ -6,9 +6,11 @@ import os
 
 from engine import files, lean
 from engine.errors import RuntimeFault, UsageError
+from engine.runtime import validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from engine.oci.runtime import Process, Spec
@@ -19,7 +21,7 @@ class Bundle:
     """`spec` with an absolute root; `raw` as it is in config.json. This process's directory is the bundle afterwards, as
     hooks expect it. Raises UsageError."""
 
-    __slots__ = ("path", "raw", "spec")
+    __slots__ = ("path", "raw", "spec", "warnings")
 
     def __init__(self, directory: str) -> None:
         try:
@@ -38,6 +40,7 @@ class Bundle:
         except ValueError as e:
             raise UsageError(f"{self.path}/config.json is not JSON: {e}") from e
         check(self.spec)
+        self.spec, self.warnings = validate.checked(self.spec)
         self.spec["root"] = {**self.spec["root"], "path": os.path.join(self.path, self.spec["root"]["path"])}
 
 
@@ -51,20 +54,8 @@ def check(spec: Any) -> None:
         raise UsageError(f"ociVersion is not a version: {version!r}")
     if (int(parts[0]), int(parts[1])) not in ((1, 0), (1, 1), (1, 2)):
         raise UsageError(f"ociVersion {version} is not supported: 1.0.0 to 1.2 are")
-    if not isinstance(spec.get("root"), dict) or not isinstance(spec["root"].get("path"), str):
-        raise UsageError("config.json has no root.path")
-    if not isinstance(spec.get("process"), dict):
+    if spec.get("process") is None:
         raise UsageError("config.json has no process")
-    check_process(spec["process"])
-
-
-def check_process(process: Any) -> None:
-    """Raises UsageError."""
-    if not isinstance(process.get("cwd"), str) or not process["cwd"].startswith("/"):
-        raise UsageError("process.cwd must be an absolute path")
-    arguments = process.get("args")
-    if not isinstance(arguments, list) or not arguments or not all(isinstance(word, str) for word in arguments):
-        raise UsageError("process.args must not be empty")
 
 
 def check_terminal(process: Process, detach: bool, console_socket: str | None) -> None:
@@ -119,3 +110,13 @@ def seccomp(settings: dict[str, Any], cache: str) -> tuple[bytes, int] | None:
     from engine.runtime.seccomp import compile as compiler
 
     return compiler.compile_filter(settings["seccomp"], cache)
+
+
+def notifier(settings: dict[str, Any], state: dict[str, Any]) -> Callable[[int, int], None] | None:
+    """Who gives the agent of a seccomp filter its descriptor, where there is one."""
+    wanted = settings.get("seccomp") or {}
+    if not wanted.get("listenerPath"):
+        return None
+    from engine.runtime.seccomp import listener
+
+    return listener.sender(wanted, state)

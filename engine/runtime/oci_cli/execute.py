@@ -6,7 +6,7 @@ import os
 
 from engine import files
 from engine.errors import Conflict, StoreError, Unsupported, UsageError
-from engine.runtime import state
+from engine.runtime import state, validate
 from engine.runtime.cgroups.manager import Cgroup
 from engine.runtime.oci_cli import bundle
 from engine.runtime.process import exec as joined
@@ -29,7 +29,9 @@ def exec_(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     if status == "paused" and not options.get("ignore-paused"):
         raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
     spec = container.spec()
-    process = _process(spec, options, arguments[1:])
+    process, warnings = _process(spec, options, arguments[1:])
+    for text in warnings:
+        ctx.log.warning(text)
     detach = options.get("detach", False)
     bundle.check_terminal(process, detach, options.get("console-socket"))
     made = joined.spawn(
@@ -39,6 +41,8 @@ def exec_(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
         cgroup=_cgroup(container, options.get("cgroup", [])),
         seccomp=bundle.seccomp(spec.get("linux") or {}, ctx.seccomp_cache),
         preserved=bundle.preserve(options, process),
+        notify=bundle.notifier(spec.get("linux") or {}, container.state()),
+        settings=spec.get("linux") or {},
     )
     _hand_over(made, options)
     if detach:
@@ -63,16 +67,15 @@ def _hand_over(made: InitProcess, options: dict[str, Any]) -> None:
         raise
 
 
-def _process(spec: Spec, options: dict[str, Any], command: list[str]) -> Process:
-    """That of `--process`, or the container's own with what the command line says. Raises UsageError."""
+def _process(spec: Spec, options: dict[str, Any], command: list[str]) -> tuple[Process, list[str]]:
+    """That of `--process`, or the container's own with what the command line says; and what to warn of. Raises UsageError."""
     if options.get("process"):
         process: Process = _from_file(options["process"])
     elif command:
         process = _from_options(spec["process"], options, command)
     else:
         raise UsageError("process args cannot be empty")
-    bundle.check_process(process)
-    return process
+    return validate.checked_process(process)
 
 
 def _from_file(path: str) -> Any:

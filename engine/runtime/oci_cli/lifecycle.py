@@ -201,6 +201,8 @@ class Making:
         self.console_socket = options.get("console-socket") and os.path.abspath(options["console-socket"])
         self.bundle = bundle.Bundle(options.get("bundle") or ".")
         self.spec = self.bundle.spec
+        for text in self.bundle.warnings:
+            ctx.log.warning(text)
         self.options = options
         self.hooks: Hooks | None = None
         bundle.check_terminal(self.spec["process"], detach, self.console_socket)
@@ -264,6 +266,7 @@ class Making:
             cgroup=cgroup,
             seccomp=bundle.seccomp(settings, self.ctx.seccomp_cache),
             hooks=self.hooks,
+            notify=bundle.notifier(settings, {**self.container.facts(), "status": "creating"}),
             preserved=preserved,
             keyring=not self.options.get("no-new-keyring"),
             pivot=not self.options.get("no-pivot"),

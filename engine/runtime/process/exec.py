@@ -27,7 +27,8 @@ from engine.runtime.process import console, finish, launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
     from engine.oci.runtime import Process
     from engine.runtime.cgroups.manager import Cgroup
@@ -96,6 +97,25 @@ class Target:
         self._files = {}
 
 
+class _Task:
+    """What the joiner is given; `spawn` explains it. Made before the fork."""
+
+    __slots__ = ("cgroup", "preserved", "process", "seccomp", "settings", "stdio", "target")
+
+    def __init__(
+        self,
+        target: Target,
+        process: Process,
+        stdio: tuple[int, int, int] | None,
+        cgroup: Cgroup | None,
+        seccomp: tuple[bytes, int] | None,
+        preserved: int,
+        settings: dict[str, Any],
+    ) -> None:
+        self.target, self.process, self.stdio, self.cgroup, self.seccomp = target, process, stdio, cgroup, seccomp
+        self.preserved, self.settings = preserved, settings
+
+
 def spawn(
     pid: int,
     process: Process,
@@ -104,80 +124,88 @@ def spawn(
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
     preserved: int = 0,
+    notify: Callable[[int, int], None] | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> InitProcess:
     """Makes a process in the container whose init is `pid`, up to the execution of its program; `start` lets it go on.
 
     It is a child of the caller, who must wait for it: the container's init, killed or not, ends only when every process of
-    its PID namespace is reaped, this one by the caller (pid_namespaces(7); zap_pid_ns_processes in the kernel). Arguments
-    and errors as of `launch.create`.
+    its PID namespace is reaped, this one by the caller (pid_namespaces(7); zap_pid_ns_processes in the kernel). `settings` is
+    the `linux` of the container's spec; other arguments and errors as of `launch.create`.
     """
     target = Target(pid)
+    task = _Task(target, process, stdio, cgroup, seccomp, preserved, settings or {})
+    first, then = _affinity(process)
 
     def child(channel: Channel) -> NoReturn:
-        _main(channel, target, process, stdio, cgroup, seccomp, preserved)
+        _main(channel, task, first)
 
     try:
         joined = launch.fork(namespaces.ChildNamespaces(), child)
     finally:
         target.close()
+    joined.notify = notify
     try:
         joined.expect("forked")
         joined.tell("adopted")
         joined.expect("ready")
         launch.settle(joined.pid, process, target.mapped)
+        if then:
+            os.sched_setaffinity(joined.pid, then)
     except BaseException:
         joined.abandon()
         raise
     return joined
 
 
-def _main(
-    channel: Channel,
-    target: Target,
-    process: Process,
-    stdio: tuple[int, int, int] | None,
-    cgroup: Cgroup | None,
-    seccomp: tuple[bytes, int] | None,
-    preserved: int,
-) -> NoReturn:
+def _affinity(process: Process) -> tuple[set[int], set[int]]:
+    """The processors to run on until it is in its cgroup, and from then on; empty for no change (`execCPUAffinity`)."""
+    wanted = process.get("execCPUAffinity")
+    if not wanted:
+        return set(), set()
+    from engine.runtime.process.outside import cpus
+
+    first, then = cpus(wanted.get("initial", "")), cpus(wanted.get("final", ""))
+    if first and not then:
+        then = set(range(os.cpu_count() or 1))  # of which the kernel takes those of the cgroup
+    return first, then
+
+
+def _main(channel: Channel, task: _Task, processors: set[int]) -> NoReturn:
     step = finish.Step()
     try:
-        _run(channel, target, process, stdio, cgroup, seccomp, preserved, step)
+        if processors:
+            step("affinity", f"run on the processors {processors}")
+            os.sched_setaffinity(0, processors)
+        _run(channel, task, step)
     except BaseException as e:
         finish.report(channel, step, e)
 
 
-def _run(
-    channel: Channel,
-    target: Target,
-    process: Process,
-    stdio: tuple[int, int, int] | None,
-    cgroup: Cgroup | None,
-    seccomp: tuple[bytes, int] | None,
-    preserved: int,
-    step: Step,
-) -> NoReturn:
+def _run(channel: Channel, task: _Task, step: Step) -> NoReturn:
+    target, process, seccomp = task.target, task.process, task.seccomp
     finish.begin(process, step)
     step("cgroup", "enter the cgroup")
-    if cgroup:
-        cgroup.enter()
+    if task.cgroup:
+        task.cgroup.enter()
     step("namespaces", "join the container's namespaces")
     if target.mapped:
         from engine.runtime.process import userns
 
-        userns.give(stdio, userns.read_map(target.uid_map), process)
+        userns.give(task.stdio, userns.read_map(target.uid_map), process)
     target.join()
     root = os.open("/", linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     step("console", "connect the standard streams")
-    finish.connect(process, stdio, root, channel, first=False)
+    finish.connect(process, task.stdio, root, channel, first=False)
 
+    finish.set_personality(task.settings, step)
     program = finish.become_user(process, root, step)
-    finish.close_all_but(channel, preserved)
+    finish.close_all_but(channel, task.preserved)
     if not target.mapped:
         finish.set_limits(process, step)
     late = bool(process.get("noNewPrivileges"))  # then no privilege is needed for the filter
     if not late:
-        finish.load_filter(seccomp, step)
+        finish.load_filter(seccomp, channel, step)
     finish.drop_capabilities(process, step)
 
     pid = _fork_into_the_container()
@@ -189,9 +217,11 @@ def _run(
     os.setsid()
     if process.get("terminal"):
         console.control(0)
+    if late and finish.listens(seccomp):
+        finish.load_filter(seccomp, channel, step)
     finish.await_start(channel, step)
-    if late:
-        finish.load_filter(seccomp, step)
+    if late and not finish.listens(seccomp):
+        finish.load_filter(seccomp, channel, step)
     finish.execute(program, process, step)
 
 

@@ -82,6 +82,11 @@ def begin(process: Process, step: Step, keyring: bool = True) -> None:
     if wanted is not None:
         step("oom_score_adj", f"set the OOM score to {wanted}")
         _set_oom_score(wanted)
+    if process.get("apparmorProfile") or process.get("selinuxLabel"):
+        step("label", "set the label of a security module")
+        from engine.runtime import labels
+
+        labels.at_exec(process)
     protect.forget_imports()
 
 
@@ -198,12 +203,20 @@ def set_limits(process: Process, step: Step) -> None:
     rlimits.apply(process.get("rlimits", []))
 
 
-def load_filter(seccomp: tuple[bytes, int] | None, step: Step) -> None:
+def listens(seccomp: tuple[bytes, int] | None) -> bool:
+    """Whether loading the filter gives a descriptor, for an agent that answers system calls (seccomp/listener.py)."""
+    return seccomp is not None and bool(seccomp[1] & linux.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+
+
+def load_filter(seccomp: tuple[bytes, int] | None, channel: Channel, step: Step) -> None:
     """The seccomp filter. Without no_new_privs this takes CAP_SYS_ADMIN, so it comes before that goes."""
     step("seccomp", "load the seccomp filter")
     if seccomp:
         capabilities.raise_effective()
-        linux.seccomp_set_filter(*seccomp)
+        fd = linux.seccomp_set_filter(*seccomp)
+        if listens(seccomp):
+            channel.send("listener", fd=fd)
+            os.close(fd)
 
 
 def drop_capabilities(process: Process, step: Step) -> None:
@@ -306,6 +319,14 @@ def _check_directory(path: str) -> None:
         here = ""
     if not here.startswith("/"):
         raise RuntimeFault("cwd", f"the directory {path} is outside of the container's root", errno.EPERM, path)
+
+
+def set_personality(settings: dict[str, Any], step: Step) -> None:
+    """The spec's `linux.personality`: whether uname(2) tells of a 32-bit machine. A filter may refuse the call later."""
+    wanted = settings.get("personality")
+    if wanted:
+        step("personality", f"set the personality {wanted['domain']}")
+        linux.personality({"LINUX": linux.PER_LINUX, "LINUX32": linux.PER_LINUX32}[wanted["domain"]])
 
 
 def find_program(args: list[str], search: str) -> str:

@@ -82,7 +82,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     channel.send("namespaces")
 
     step("hostname", f"set the host name {spec.get('hostname')}")
-    if "uts" in wanted.new:
+    if "uts" in wanted.new or "uts" in wanted.join:
         if spec.get("hostname"):
             linux.sethostname(spec["hostname"])
         if spec.get("domainname"):
@@ -90,7 +90,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
 
     step("rootfs", "isolate the mounts", path)
     rootfs.isolate(settings.get("rootfsPropagation", ""), path)
-    root = rootfs.assemble(task.rootfs, path)
+    root = rootfs.assemble(task.rootfs, path, settings.get("rootfsPropagation", ""))
 
     step("cgroup", "enter the cgroup")
     if cgroup and not wanted.user:
@@ -119,7 +119,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     step("pivot_root", "change the root", path)
     rootfs.switch(root, task.pivot)
     if word := settings.get("rootfsPropagation"):
-        linux.mount_setattr(root, "", propagation=rootfs.propagation_flag(word))
+        linux.mount_setattr(root, "", propagation=rootfs.propagation_flag(word), recursive=word.startswith("r"))
 
     step("console", "connect the standard streams")
     finish.connect(process, task.stdio, root, channel, first=True)
@@ -142,6 +142,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     if spec["root"].get("readonly"):
         rootfs.remount_readonly("/", root)
 
+    finish.set_personality(settings, step)
     program = finish.become_user(process, root, step)
     finish.close_all_but(channel, task.preserved)
     if not wanted.user:  # which has no right to raise one; launch.py has
@@ -149,12 +150,15 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     if task.leashed:
         # now, since a change of credentials clears it; a parent that is gone already is noticed by await_start
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if finish.listens(task.seccomp):  # while there is a parent that passes the descriptor on
+        finish.load_filter(task.seccomp, channel, step)
     finish.await_start(channel, step)
     if task.hooks:
         step("hook", "run the startContainer hooks")
         task.hooks.run("startContainer", "created", os.getpid(), lambda: finish.drop_capabilities(process, step))
     # As late as can be: of mini's own calls a filter must allow capget, capset, prctl and execve only.
-    finish.load_filter(task.seccomp, step)
+    if not finish.listens(task.seccomp):
+        finish.load_filter(task.seccomp, channel, step)
     finish.drop_capabilities(process, step)
     if task.stay:
         reaper.run(program, process, channel, step)

@@ -33,15 +33,16 @@ class InitProcess:
     """A container's process from its fork to its end.
 
     `pid` in the caller's PID namespace; `pidfd` becomes readable when it ends; `console` is the pty's master or -1. The
-    caller closes the console itself, or by `close`.
+    caller closes the console itself, or by `close`. `notify` is given the process and a seccomp filter's listener.
     """
 
-    __slots__ = ("_channel", "console", "pid", "pidfd")
+    __slots__ = ("_channel", "console", "notify", "pid", "pidfd")
 
     def __init__(self, pid: int, channel: Channel) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.console = -1
+        self.notify: Callable[[int, int], None] | None = None
         self._channel = channel
 
     def start(self) -> None:
@@ -106,12 +107,23 @@ class InitProcess:
             message, fd = answer
             if message["type"] == "fault":
                 raise channel.fault(message)
-            if fd >= 0:
+            if message["type"] == "listener":
+                self._pass_on(fd)
+            elif fd >= 0:
                 self.console = fd
             if message["type"] == "forked":
                 self._adopt(message["pid"])
             if message["type"] == kind:
                 return
+
+    def _pass_on(self, listener: int) -> None:
+        """At once: what init does next may wait for the agent's answer."""
+        try:
+            if self.notify is None:
+                raise RuntimeFault("seccomp", "the seccomp filter wants an agent, and there is no way to it")
+            self.notify(self.pid, listener)
+        finally:
+            os.close(listener)
 
     def _adopt(self, pid: int) -> None:
         """Its child by clone(CLONE_PARENT) takes its place (exec.py); the one before has ended."""
@@ -161,7 +173,7 @@ def fork(born_in: ChildNamespaces, child: Callable[[Channel], NoReturn]) -> Init
 def _has_sources(spec: Spec, task: init.Task) -> bool:
     """Whether there may be mounts that init cannot open."""
     mapped = any(
-        "uidMappings" in m or not {"idmap", "ridmap"}.isdisjoint(m.get("options", ())) for m in spec.get("mounts", ())
+        m.get("uidMappings") or not {"idmap", "ridmap"}.isdisjoint(m.get("options", ())) for m in spec.get("mounts", ())
     )
     return task.namespaces.user or mapped
 
@@ -201,6 +213,7 @@ def create(
     seccomp: tuple[bytes, int] | None,
     network: Callable[[int], None] | None = None,
     hooks: Hooks | None = None,
+    notify: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> InitProcess:
     """Makes the container that `spec` describes, up to the execution of its program.
@@ -218,6 +231,7 @@ def create(
     """
     task = init.Task(namespaces.of(spec), rootfs, stdio, cgroup, seccomp, hooks=hooks, **options)
     process = _open_sources_and_fork(spec, task) if _has_sources(spec, task) else _fork_init(spec, task)
+    process.notify = notify
     try:
         process.expect("namespaces")
         if network:

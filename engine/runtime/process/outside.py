@@ -86,3 +86,12 @@ def _prioritize(pid: int, wanted: dict[str, Any]) -> None:
     except OSError as e:
         text = f"cannot set the I/O priority {name} {level}: {os.strerror(e.errno or 0).lower()}"
         raise RuntimeFault("ioPriority", text, e.errno or 0) from e
+
+
+def cpus(text: str) -> set[int]:
+    """The processors of `0-3,7`. Raises ValueError."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
+from engine import linux
 from engine.errors import RuntimeFault
-from engine.runtime import mounts
+from engine.runtime import mounts, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ class Opened:
     def _open_root(self) -> None:
         if isinstance(self._task.rootfs, int) or len(self._task.rootfs) > 1:
             return
-        path = self.spec["root"]["path"]
-        bind: Mount = {"destination": "/", "type": "bind", "source": path, "options": ["rbind", "rprivate"]}
-        fd = self._detached(self._task.rootfs[0] if self._task.rootfs else bind)
+        word = self.spec.get("linux", {}).get("rootfsPropagation", "")
+        m = self._task.rootfs[0] if self._task.rootfs else rootfs.bind_of(self.spec["root"]["path"], word)
+        fd = self._detached(m)
         if fd is not None:
+            for propagation, recursive in mounts.parse(m).propagation:
+                linux.mount_setattr(fd, "", propagation=propagation, recursive=recursive)
             self._task.rootfs = fd
 
     def _opened(self, m: Mount) -> Mount:

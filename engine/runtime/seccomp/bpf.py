@@ -19,8 +19,8 @@ import errno
 import os
 import struct
 
-from engine.errors import Unsupported, UsageError
-from engine.runtime.seccomp.compile import library
+from engine.errors import UsageError
+from engine.runtime.seccomp.compile import NOTIFY, OPERATORS, library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,16 +32,6 @@ _ARCHITECTURE_OFFSET, _NUMBER_OFFSET = 4, 0  # struct seccomp_data
 _X32_BIT = 0x40000000
 _AUDIT_ARCH_X86_64, _X32 = 0xC000003E, "SCMP_ARCH_X32"
 _ALLOWING = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
-
-_OPERATORS = {
-    "SCMP_CMP_NE": 1,
-    "SCMP_CMP_LT": 2,
-    "SCMP_CMP_LE": 3,
-    "SCMP_CMP_EQ": 4,
-    "SCMP_CMP_GE": 5,
-    "SCMP_CMP_GT": 6,
-    "SCMP_CMP_MASKED_EQ": 7,
-}
 
 
 def build(seccomp: dict[str, Any]) -> bytes:
@@ -99,7 +89,7 @@ def _alternatives(args: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _argument(seccomplib: Any, arg: dict[str, Any]) -> Any:
-    operator = _OPERATORS.get(arg["op"])
+    operator = OPERATORS.get(arg["op"])
     if operator is None or not 0 <= arg["index"] <= 5:
         raise UsageError(f"not a seccomp condition: {arg}")
     return seccomplib.Arg(arg["index"], operator, arg["value"], arg.get("valueTwo") or 0)
@@ -117,9 +107,8 @@ def _action(seccomplib: Any, name: str, number: int | None) -> int:
         "SCMP_ACT_TRACE": seccomplib.TRACE(value),
         "SCMP_ACT_LOG": seccomplib.LOG,
         "SCMP_ACT_ALLOW": seccomplib.ALLOW,
+        NOTIFY: seccomplib.NOTIFY,
     }
-    if name == "SCMP_ACT_NOTIFY":
-        raise Unsupported("seccomp's SCMP_ACT_NOTIFY needs an agent that listens, which mini has no way to name")
     if name not in actions:
         raise UsageError(f"not a seccomp action: {name}")
     return int(actions[name])

@@ -27,7 +27,32 @@ if TYPE_CHECKING:
 _MARK = 0x31504342  # "BCP1"
 _HEADER = struct.Struct("<II")
 
+# OCI's words, config-linux.md "Seccomp".
+NOTIFY = "SCMP_ACT_NOTIFY"
+WITH_NUMBER = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")  # the actions that have an errnoRet
+ACTIONS = frozenset(
+    f"SCMP_ACT_{name}"
+    for name in ("KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY")
+)
+OPERATORS = {
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}
+ARCHITECTURES = frozenset(
+    f"SCMP_ARCH_{name}"
+    for name in (
+        "NATIVE X86 X86_64 X32 ARM AARCH64 LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 "
+        "PPC64LE S390 S390X PARISC PARISC64 RISCV64 SH SHEB"
+    ).split()
+)
+
 # seccomp(2). OCI's names; NEW_LISTENER is not one that a profile may choose.
+NEW_LISTENER, _TSYNC = 8, 1
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
@@ -65,8 +90,11 @@ def compile_filter(seccomp: dict[str, Any], cache_dir: str | None) -> tuple[byte
     """The program for an OCI `linux.seccomp` and the flags for seccomp(2); kept in `cache_dir` if one is given.
 
     System calls that the local libseccomp does not know are left out, as runc does. Raises UsageError for what is not
-    in the specification, Unsupported for SCMP_ACT_NOTIFY and where libseccomp is missing.
+    in the specification, Unsupported where libseccomp is missing. Where an action is SCMP_ACT_NOTIFY, NEW_LISTENER is among
+    the flags, and loading the filter gives a descriptor for `listener.sender`.
     """
+    if _notifies(seccomp) and not seccomp.get("listenerPath"):
+        raise Unsupported(f"seccomp's {NOTIFY} needs an agent that listens at listenerPath")
     path = None
     if cache_dir is not None:
         import hashlib
@@ -95,7 +123,15 @@ def _compile_to(path: str | None, profile_of: Callable[[], dict[str, Any]]) -> t
 def _compile(seccomp: dict[str, Any]) -> tuple[bytes, int]:
     from engine.runtime.seccomp.bpf import build
 
-    return build(seccomp), _flags(seccomp)
+    flags = _flags(seccomp)
+    if _notifies(seccomp):
+        # both cannot be told apart by what the call returns (EINVAL); a process that loads it here has one thread
+        flags = flags & ~_TSYNC | NEW_LISTENER
+    return build(seccomp), flags
+
+
+def _notifies(seccomp: dict[str, Any]) -> bool:
+    return any(rule["action"] == NOTIFY for rule in seccomp.get("syscalls") or [])
 
 
 def _store(path: str, program: bytes, flags: int) -> None:
