@@ -1,0 +1,357 @@
+"""mini-runtime killed, failing, attacked: what is left on the host. What it does for containers: tests/conformance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.demo import hostimage
+from engine.runtime.process import protect
+from tests.kernel.test_process_escape import OVERWRITE
+from tests.support.conformance import Container, Runtime, is_alive
+from tests.support.killer import points
+from tests.support.leaks import hierarchies
+from tests.support.requirements import CHECKOUT
+
+pytestmark = pytest.mark.requires("linux", "root", "netns", "overlay")
+
+
+@pytest.fixture(scope="module")
+def runtime(template: str) -> Iterator[Runtime]:
+    directory = tempfile.mkdtemp(prefix="mini-runtime-")
+    runtime = Runtime("mini", [f"{CHECKOUT}/mini-runtime"], os.path.realpath(directory), template, hierarchies())
+    yield runtime
+    runtime.close()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def container(runtime: Runtime) -> Iterator[Container]:
+    container = runtime.container()
+    yield container
+    container.close()
+
+
+def put(container: Container, name: str, text: str) -> None:
+    """A program of the image, so to speak."""
+    path = Path(container.upper, name)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def left(container: Container) -> list[str]:
+    """What of the container is still on the host: its state, cgroups, mounts, and processes in its bundle."""
+    found = (
+        [f"state {container.runtime.root}/{container.id}"]
+        if os.path.exists(f"{container.runtime.root}/{container.id}")
+        else []
+    )
+    found += [f"cgroup {path}" for path in container.cgroups()]
+    found += [f"mount {path}" for path in container.mounts()]
+    return found + [f"process {pid}" for pid in _processes(container.bundle)]
+
+
+def _processes(bundle: str) -> list[int]:
+    """Those whose root or directory is the bundle's or below it."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            places = {os.readlink(f"/proc/{name}/{link}") for link in ("root", "cwd")}
+        except OSError:
+            continue
+        if any(f"{place}/".startswith(f"{bundle}/") for place in places) and is_alive(int(name)):
+            found.append(int(name))
+    return found
+
+
+def until_nothing_is_left(container: Container) -> list[str]:
+    """A process that was killed takes its time to be gone."""
+    deadline = time.monotonic() + 10
+    while left(container) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left(container)
+
+
+# --- a create that fails -----------------------------------------------------------------------------------------------
+
+
+def _fail(container: Container, step: str) -> tuple[str, ...]:
+    """Makes the container one whose creation fails at the step; further options of `create`."""
+    spec = container.spec
+    if step == "cgroup":
+        container.linux["resources"] = {"memory": {"limit": 1 << 20, "swap": 1 << 10}}
+    elif step == "namespaces":
+        container.namespace("network", f"{container.bundle}/no-such-namespace")
+    elif step == "rootfs":
+        spec["root"]["path"] = "no-such-root"
+    elif step == "mount":
+        container.mount("/data", "bind", "/no/such/source", "bind")
+    elif step == "device":
+        container.linux["devices"] = [{"path": "/proc/1/x", "type": "c", "major": 1, "minor": 3}]
+    elif step == "sysctl":
+        container.linux["sysctl"] = {"kernel.msgmax": "not a number"}
+    elif step == "cwd":
+        put(container, "file", "")
+        container.process["cwd"] = "/file"
+    elif step == "rlimit":
+        container.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 1 << 40, "hard": 1 << 40}]
+    elif step == "exec":
+        container.process["args"] = ["no-such-program"]
+    elif step == "hook":
+        spec["hooks"] = {"createContainer": [{"path": "/bin/false"}]}
+    elif step == "console":
+        container.process["terminal"] = True
+        return "--console-socket", f"{container.bundle}/no-such-socket"
+    elif step == "pid-file":
+        return "--pid-file", "/no/such/directory/pid"
+    return ()
+
+
+STEPS = (
+    "cgroup",
+    "namespaces",
+    "rootfs",
+    "mount",
+    "device",
+    "sysctl",
+    "cwd",
+    "rlimit",
+    "exec",
+    "hook",
+    "console",
+    "pid-file",
+)
+
+
+@pytest.mark.parametrize("command", ["create", "run"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_create_that_fails_leaves_nothing(container: Container, step: str, command: str) -> None:
+    options = _fail(container, step)
+    if command == "run" and step == "console":
+        options = ("--detach", *options)
+    container.runtime.command[1:] = ["--log", f"{container.bundle}/log", "--log-format", "json"]
+    try:
+        done = container.attempt(command, *options)
+    finally:
+        del container.runtime.command[1:]
+    assert done.code == 1
+    assert left(container) == []
+    error = last_error(f"{container.bundle}/log")
+    assert error["level"] == "error" and error["msg"].startswith(f"{command} failed: ")
+    assert done.err.strip() == error["msg"], "standard error has it as well, without the frame"
+    if step not in ("cgroup", "pid-file", "rlimit"):
+        assert error["step"] == step
+
+
+def last_error(log: str) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(Path(log).read_text().splitlines()[-1])
+    return error
+
+
+def test_a_start_that_fails_tells_why(container: Container) -> None:
+    """execve(2) itself: a file that is no program is found only there. The container is stopped then."""
+    put(container, "program", "\x7fELF nonsense")
+    container.process["args"] = ["/program"]
+    container.create()
+    done = container.attempt("start")
+    assert done.code == 1 and "exec format error" in done.err
+    container.wait("stopped")
+    container.must("delete")
+    assert left(container) == []
+
+
+# --- killed ------------------------------------------------------------------------------------------------------------
+
+# tests/support/killer.py's, of mini-runtime
+_PROGRAM = """
+import mmap, os, sys
+with open({counter!r}, "r+b") as file:
+    memory = mmap.mmap(file.fileno(), 8)
+def step():
+    count = int.from_bytes(memory[:8], "little") + 1
+    memory[:8] = count.to_bytes(8, "little")
+    if count == {at}:
+        os.kill(os.getpid(), 9)
+CHANGES = set("os.rename os.remove os.mkdir os.rmdir os.link os.fork socket.bind socket.connect".split())
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+def hook(event, args):
+    if event in CHANGES or event == "open" and args[2] and args[2] & WRITING and args[0] != {counter!r}:
+        step()
+sys.argv = {argv!r}
+sys.path += {path!r}
+import engine.linux
+call = engine.linux._call
+def counted(name, *args, **more):
+    step()
+    return call(name, *args, **more)
+engine.linux._call = counted
+from engine.runtime.oci_cli.start import main
+sys.addaudithook(hook)
+main()
+"""
+
+
+class Killer:
+    """Runs mini-runtime, killed at a step, whichever of its processes makes it. Its interpreter is protected already."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "counter"
+        self._path.write_bytes(bytes(8))
+        with self._path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), 8)
+
+    def run(self, at: int, *argv: str) -> int:
+        self._memory[:8] = bytes(8)
+        path = [CHECKOUT, *(p for p in sys.path if p.endswith("site-packages"))]
+        program = _PROGRAM.format(counter=str(self._path), at=at, argv=["mini-runtime", *argv], path=path)
+        kept = protect.kept_path("/run/mini-runtime/.interpreter", sys.executable)
+        interpreter = kept if os.path.exists(kept) and os.path.samefile(kept, sys.executable) else sys.executable
+        null = subprocess.DEVNULL
+        subprocess.run([interpreter, "-I", "-S", "-c", program], stdin=null, stdout=null, stderr=null, timeout=60)
+        return int.from_bytes(self._memory[:8], "little")
+
+
+@pytest.mark.parametrize("command", ["create", "run", "start", "delete"])
+def test_killed_at_any_step(runtime: Runtime, container: Container, command: str, tmp_path: Path) -> None:
+    """`delete --force` mends whatever SIGKILL has left; nothing else is needed, and nothing waits for ever."""
+    killer = Killer(tmp_path)
+    container.process["args"] = ["sleep", "60"] if command != "run" else ["true"]
+
+    def run(at: int) -> int:
+        container.save()
+        if command in ("start", "delete"):
+            container.create()
+        bundle = ("--bundle", container.bundle) if command in ("create", "run") else ()
+        steps = killer.run(at, "--root", runtime.root, command, *bundle, container.id)
+        container.must("delete", "--force")
+        return steps
+
+    total = run(0)
+    assert total > 1
+    for at in points(total, 12):
+        run(at)
+        assert until_nothing_is_left(container) == [], f"killed at step {at} of {total}"
+
+
+# --- attacked ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """mini-runtime with a Python of its own, a copy, which an attack may overwrite."""
+    root = tmp_path / "checkout"
+    (root / ".venv/bin").mkdir(parents=True)
+    for name in ("engine", "scripts", "pyproject.toml"):
+        (root / name).symlink_to(f"{CHECKOUT}/{name}")
+    shutil.copy(f"{CHECKOUT}/mini-runtime", root)
+    # one that the image has as well, with the library that it needs
+    original = os.path.realpath(shutil.which("python3", path=hostimage.PATH) or sys.executable)
+    shutil.copy(original, root / ".venv/bin/python")
+    (root / ".venv/pyvenv.cfg").write_text(f"home = {os.path.dirname(original)}\n")
+    info = os.stat(f"{CHECKOUT}/pyproject.toml")
+    (root / ".venv/stamp").touch()
+    os.utime(root / ".venv/stamp", ns=(info.st_atime_ns, info.st_mtime_ns))
+    yield root
+    kept = protect.kept_path("/run/mini-runtime/.interpreter", str(root / ".venv/bin/python"))
+    subprocess.run(["umount", "--quiet", kept], check=False)
+    shutil.rmtree(f"/run/mini-runtime/.interpreter{tmp_path}")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("start", ["first", "next"])
+@pytest.mark.parametrize("way", ["script", "link"])
+def test_the_interpreter_as_entrypoint(
+    runtime: Runtime, container: Container, checkout: Path, way: str, start: str
+) -> None:
+    """CVE-2019-5736, by mini-runtime itself; test_process_escape.py shows that the attack works where nothing protects.
+
+    With a first start, which executes itself again, and a next one, which the launcher starts from the mount that was kept.
+    """
+    python = checkout / ".venv/bin/python"
+    before = digest(python)
+    command, runtime.command = runtime.command, [str(checkout / "mini-runtime")]
+    try:
+        if start == "next":
+            assert container.run("true").code == 0
+            kept = protect.kept_path("/run/mini-runtime/.interpreter", str(python))
+            assert os.path.samefile(kept, python) and os.statvfs(kept).f_flag & os.ST_RDONLY
+        if way == "script":
+            put(container, "attack", f"#!/proc/self/exe\n{OVERWRITE}")
+            arguments = ["/attack"]
+        else:
+            os.symlink("/proc/self/exe", f"{container.upper}/attack")
+            arguments = ["/attack", "-c", OVERWRITE]
+        # not in the foreground: as long as mini-runtime itself runs, the file is busy
+        container.started(*arguments)
+    finally:
+        runtime.command = command
+    container.wait("stopped")
+    assert Path(container.upper, "answer").read_text() == "EROFS"
+    assert digest(python) == before
+
+
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_no_descriptor_leaks(container: Container, command: str) -> None:
+    """CVE-2024-21626: neither the runtime's own nor one that its caller left open, whatever the program is."""
+    held = os.open("/", os.O_RDONLY)
+    os.set_inheritable(held, True)
+    # before the shell opens anything
+    program = [
+        "python3",
+        "-I",
+        "-S",
+        "-c",
+        "import os; print([fd for fd in range(1000) if os.path.exists(f'/dev/fd/{fd}')])",
+    ]
+    if command == "run":
+        container.process["args"] = program
+        done = container.attempt("run", pass_fds=[held])
+    else:
+        done = container.started().exec(*program, pass_fds=[held])
+    os.close(held)
+    assert (done.code, done.out) == (0, "[0, 1, 2]\n")
+
+
+@pytest.mark.parametrize("fd", range(3, 12))
+def test_a_directory_by_a_leaked_descriptor(container: Container, fd: int) -> None:
+    """The attack of CVE-2024-21626 itself."""
+    container.process["cwd"] = f"/proc/self/fd/{fd}"
+    done = container.run("cat", "etc/hostname")
+    assert done.code == 1 and left(container) == []
+
+
+# --- the kept interpreter ----------------------------------------------------------------------------------------------
+
+
+def test_an_interpreter_that_was_replaced(runtime: Runtime, container: Container, checkout: Path) -> None:
+    """An upgrade: the old one is not started again, and its mount makes room."""
+    python = checkout / ".venv/bin/python"
+    kept = protect.kept_path("/run/mini-runtime/.interpreter", str(python))
+    command, runtime.command = runtime.command, [str(checkout / "mini-runtime")]
+    try:
+        assert container.run("true").code == 0
+        assert os.path.samefile(kept, python)
+        shutil.copy(python, f"{python}.new")
+        os.rename(f"{python}.new", python)
+        assert not os.path.samefile(kept, python)
+        assert container.run("true").code == 0
+        assert os.path.samefile(kept, python)
+    finally:
+        runtime.command = command
+    table = Path("/proc/self/mountinfo").read_text()
+    assert table.count(f" {kept} ") == 1
