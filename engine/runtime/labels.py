@@ -12,10 +12,11 @@ from engine.errors import RuntimeFault, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from engine.oci.runtime import Process
+    from engine.oci.runtime import Mount, Process, Spec
 
 _APPARMOR = "/sys/module/apparmor/parameters/enabled"
 _SELINUX = "/sys/fs/selinux/enforce"
+_LABELLED = ("tmpfs", "devpts", "ramfs")
 
 
 def require_apparmor(where: str) -> None:
@@ -43,6 +44,18 @@ def at_exec(process: Process, attributes: str = "/proc/self/attr") -> None:
         _write(stacked if os.path.exists(stacked) else f"{attributes}/exec", f"exec {profile}", profile)
     if label := process.get("selinuxLabel"):
         _write(f"{attributes}/exec", label, label)
+
+
+def label_mounts(spec: Spec) -> list[Mount]:
+    """The mounts, with `linux.mountLabel` as the context of every file in those that are new and keep none themselves."""
+    label = spec.get("linux", {}).get("mountLabel")
+    found = spec.get("mounts", [])
+    if not label:
+        return found
+    return [
+        {**m, "options": [*m.get("options", ()), f"context={label}"]} if m.get("type") in _LABELLED else m
+        for m in found
+    ]
 
 
 def _write(path: str, text: str, label: str) -> None:

@@ -2,7 +2,8 @@
 
 The shape of config.json is a table below, one entry a field; `_rules` has what several fields say together. Every error names
 the field as a path (`linux.namespaces[2].type`). A property that the specification does not know is ignored, as it demands
-(spec.md, "Extensibility"), as are the sections of other platforms; one of Linux's that we do not support is an error. OCI runtime spec 1.2, config.md, config-linux.md.
+(spec.md, "Extensibility"), as are the sections of other platforms; one of Linux's that we do not support is an error. OCI
+runtime spec 1.2, config.md, config-linux.md.
 """
 
 from __future__ import annotations

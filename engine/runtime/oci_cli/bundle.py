@@ -6,7 +6,7 @@ import os
 
 from engine import files, lean
 from engine.errors import RuntimeFault, UsageError
-from engine.runtime import validate
+from engine.runtime import labels, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Bundle:
             raise UsageError(f"{self.path}/config.json is not JSON: {e}") from e
         check(self.spec)
         self.spec, self.warnings = validate.checked(self.spec)
+        self.spec["mounts"] = labels.label_mounts(self.spec)
         self.spec["root"] = {**self.spec["root"], "path": os.path.join(self.path, self.spec["root"]["path"])}
 
 
