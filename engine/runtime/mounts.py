@@ -54,6 +54,8 @@ _PROPAGATION = {
 # Flags of the super block, which fsconfig(2) takes by these names.
 _SUPERBLOCK = frozenset(["ro", "rw", "sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"])
 _IGNORED = frozenset(("", "defaults", "silent", "loud"))
+# Flags of mount(2), which a file system that counts no versions takes and forgets there, and refuses in fsconfig(2).
+_UNCOUNTED = frozenset(("iversion", "noiversion"))
 # What fsconfig(2) copies is cut at 256 bytes with the terminator; these values are paths and can be shortened.
 _LONGEST_VALUE = 255
 _REPLACEABLE_IN_PROC = frozenset(
@@ -122,7 +124,8 @@ def option_words() -> list[str]:
     """Every option that `parse` knows itself (`mini-runtime features` tells them); others are the file system's."""
     both = [*_ATTRIBUTES, *_PROPAGATION]
     recursive = [f"r{word}" for word in both]
-    words = {*both, *recursive, *_SUPERBLOCK, *_IGNORED, "bind", "rbind", "tmpcopyup", "idmap", "ridmap"}
+    more = ("bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap")
+    words = {*both, *recursive, *_SUPERBLOCK, *_IGNORED, *_UNCOUNTED, *more}
     return sorted(words - {""})
 
 
@@ -244,8 +247,7 @@ def _configure(context: int, data: list[tuple[str, str | None]], opened: list[in
             else:
                 linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, _short(key, value, opened))
         except OSError as e:
-            # a flag of mount(2), which a file system that does not count versions takes and forgets
-            if e.errno != errno.EINVAL or key not in ("iversion", "noiversion"):
+            if e.errno != errno.EINVAL or key not in _UNCOUNTED:
                 raise
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from engine.runtime import defaults, hooks, mounts, namespaces
 from engine.runtime.oci_cli import context
 from engine.runtime.oci_cli.report import indented, say
-from engine.runtime.seccomp.compile import FLAGS
+from engine.runtime.seccomp.compile import ACTIONS, FLAGS, OPERATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from engine.runtime.oci_cli.context import Context
 
 # of libseccomp; a test asks it
-_ACTIONS = [f"SCMP_ACT_{n}" for n in "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP".split()]
-_OPERATORS = [f"SCMP_CMP_{n}" for n in "EQ GE GT LE LT MASKED_EQ NE".split()]
 _ARCHITECTURES = [
     f"SCMP_ARCH_{n}"
     for n in (
@@ -44,14 +42,14 @@ def describe() -> dict[str, Any]:
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
             "seccomp": {
                 "enabled": True,
-                "actions": _ACTIONS,
-                "operators": _OPERATORS,
+                "actions": sorted(ACTIONS),
+                "operators": sorted(OPERATORS),
                 "archs": _ARCHITECTURES,
                 "knownFlags": list(FLAGS),
                 "supportedFlags": list(FLAGS),
             },
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
