@@ -21,11 +21,23 @@ class Context:
     """No ambient globals: every use case takes this. Pure data.
 
     `bridge`, `subnet` and `cgroup_parent` (MINI_BRIDGE, MINI_SUBNET, MINI_CGROUP_PARENT) keep several minis on one host apart.
+    `publish_address` (MINI_PUBLISH_ADDRESS) is the host's where `-p` names none; empty: all of them.
     `storage_driver` is "erofs", "directory", or None for the best that the kernel can do (`storage.drivers.choose`).
     `log` is told every change of the network as the command that would do it (`--debug`).
     """
 
-    __slots__ = ("_cgroups", "bridge", "cgroup_parent", "debug", "environ", "log", "paths", "storage_driver", "subnet")
+    __slots__ = (
+        "_cgroups",
+        "bridge",
+        "cgroup_parent",
+        "debug",
+        "environ",
+        "log",
+        "paths",
+        "publish_address",
+        "storage_driver",
+        "subnet",
+    )
 
     def __init__(
         self, paths: Paths, environ: dict[str, str], storage_driver: str | None = None, debug: bool = False
@@ -38,6 +50,7 @@ class Context:
         self.log: Callable[[str], None] | None = None
         self.bridge = environ.get("MINI_BRIDGE") or DEFAULT_BRIDGE
         self.subnet = environ.get("MINI_SUBNET") or DEFAULT_SUBNET
+        self.publish_address = environ.get("MINI_PUBLISH_ADDRESS") or ""
         self.cgroup_parent = environ.get("MINI_CGROUP_PARENT") or DEFAULT_CGROUP_PARENT
 
     @property

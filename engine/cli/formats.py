@@ -173,3 +173,8 @@ def command(path: str, arguments: Sequence[str], truncate: bool) -> str:
 
 def labels(values: dict[str, str] | None) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted((values or {}).items()))
+
+
+def host_port(address: str, port: object) -> str:
+    """`0.0.0.0:80`, `[::]:80`: Go's net.JoinHostPort."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

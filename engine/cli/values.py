@@ -202,12 +202,12 @@ def _local_offset(wall: int) -> int:
 
 
 def port_number(text: str) -> int:
+    from engine.containers import portoptions
+
     try:
-        if not text.isascii() or not text.isdigit() or int(text) > 65535:
-            raise ValueError
-    except ValueError:
-        raise UsageError(f'invalid port ({text}): strconv.ParseUint: parsing "{text}": invalid syntax') from None
-    return int(text)
+        return portoptions.number(text)
+    except ValueError as e:
+        raise UsageError(f"invalid port ({text}): {e}") from None
 
 
 def duration(text: str) -> float:

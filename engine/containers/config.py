@@ -139,7 +139,12 @@ def container_config(
     }
     if check := health.config(options, image):
         config["Healthcheck"] = check
-    if ports := image.get("ExposedPorts"):
+    if options.publish or options.expose:
+        from engine.containers import portoptions
+
+        bindings = portoptions.bindings(options.publish)
+        config["ExposedPorts"] = portoptions.exposed(options.expose, image.get("ExposedPorts"), bindings)
+    elif ports := image.get("ExposedPorts"):
         config["ExposedPorts"] = ports
     if stop_signal := options.stop_signal or image.get("StopSignal"):
         config["StopSignal"] = stop_signal
@@ -166,6 +171,8 @@ def host_config(
     return {
         "Binds": list(options.volumes) or None,
         **modes,
+        "PortBindings": _port_bindings(options.publish),
+        "PublishAllPorts": options.publish_all,
         "AutoRemove": options.remove,
         "RestartPolicy": restart.parse(options.restart),
         "HealthOnFailure": options.health_on_failure,
@@ -208,6 +215,14 @@ def host_config(
         "Ulimits": [ulimit(item) for item in options.ulimits] or None,
         **({"Mounts": list(mounts)} if mounts else {}),
     }
+
+
+def _port_bindings(values: Sequence[str]) -> dict[str, Any]:
+    if not values:
+        return {}
+    from engine.containers import portoptions
+
+    return portoptions.bindings(values)
 
 
 def _devices(values: Sequence[str]) -> list[dict[str, str]]:

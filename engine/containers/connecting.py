@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from engine import files
 from engine.containers import netoptions, networking, records
-from engine.containers.networking import Joined
 from engine.containers.views import refresh
 from engine.errors import Conflict, NotFound, UsageError
 
@@ -109,15 +108,14 @@ def _lead(ctx: Context, record: Record, pid: int) -> None:
     from engine.runtime.network import attach as link
 
     now = networking.endpoints(ctx, record)
-    joined = []
-    for name, endpoint in now.items():
-        if endpoint["address"]:
-            one = Joined(networking.network_of(ctx, name), networking.wanted(record.config).get(name) or {})
-            one.address, one.address6 = endpoint["address"], endpoint["address6"]
-            joined.append(one)
+    joined = networking.joined_now(ctx, record)
     for name, key in zip(networking.gateways(joined), ("gateway", "gateway6"), strict=True):
         if name:
             link.set_default(pid, now[name]["ifname"], [now[name][key]], ctx.log)
+    if "Ports" in record.load_state():
+        from engine.containers import publishing
+
+        publishing.follow(ctx, record)
 
 
 def disconnect(ctx: Context, network: str, container: str, force: bool = False) -> None:

@@ -34,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from engine.containers.publishing import Published
     from engine.containers.records import Record
     from engine.context import Context
     from engine.oci.runtime import Spec
@@ -63,6 +64,7 @@ class Life:
         self.stdio = Stdio(self.inspect["Config"]["Tty"], self.inspect["Config"]["OpenStdin"])
         self._first = record.load_state()["StartedAt"].startswith("0001")
         self.networking = networking.Networking(ctx, record)
+        self.published: Published | None = None
 
     def start(self, size: tuple[int, int] | None) -> launch.InitProcess:
         """From the config on disk to a program that runs. On failure, what was taken is given back by `release`."""
@@ -86,6 +88,7 @@ class Life:
         finally:
             os.close(root)
         self.stdio.close_inner()
+        self.publish()
         process.start()
         self.state["Status"] = "running"
         self.state["StartedAt"] = logs.timestamp()
@@ -128,6 +131,18 @@ class Life:
 
     def _attach(self, pid: int) -> None:
         self.state["Endpoints"] = self.networking.attach(pid)
+
+    def publish(self) -> None:
+        """Makes the container's ports what its config wants and its networks allow now. Conflict where one is taken."""
+        config = self.record.config
+        host = config["HostConfig"]
+        if self.published or host.get("PortBindings") or host.get("PublishAllPorts"):
+            from engine.containers import publishing
+
+            self.published = self.published or publishing.Published(self.ctx, self.record)
+            self.published.fit(self.state)
+        elif config["Config"].get("ExposedPorts") and networking.gateways(self.networking.joined)[0]:
+            self.state["Ports"] = []
 
     def _prepare_volumes(self, root: int) -> None:
         """Mounts those that are file systems of their own, and copies the image's content into those that are new, once in the
@@ -222,6 +237,10 @@ def seccomp_filter(ctx: Context, host: dict[str, Any], capabilities: list[str]) 
 def release(ctx: Context, record: Record) -> None:
     """Gives back to the host whatever the container's life took. Idempotent; needs nothing but the record."""
     release_cgroup(ctx, record)
+    if record.load_state().get("Ports"):
+        from engine.containers import publishing
+
+        publishing.withdraw(record.id)
     networking.release(ctx, record)
     sharing.unmount_shm(ctx, record.id)
     release_volumes(ctx, record.id)

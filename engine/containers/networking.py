@@ -99,6 +99,17 @@ def network_id(ctx: Context, name: str) -> str:
         return ""
 
 
+def joined_now(ctx: Context, record: Record) -> list[Joined]:
+    """The networks that a container is on now, with its addresses there."""
+    found = []
+    for name, endpoint in endpoints(ctx, record).items():
+        if endpoint["address"]:
+            joined = Joined(network_of(ctx, name), wanted(record.config).get(name) or {})
+            joined.address, joined.address6 = endpoint["address"], endpoint["address6"]
+            found.append(joined)
+    return found
+
+
 def gateways(joined: Sequence[Joined]) -> tuple[str, str]:
     """The networks by which IPv4 and IPv6 leave: that of the highest priority, then one with both, then by name, as Docker's.
 
@@ -232,8 +243,17 @@ def join(ctx: Context, container_id: str, name: str, asked: dict[str, Any], agai
     if network.driver == "bridge" and not bridge.ready(network):
         from engine.runtime import apart
 
-        apart.run(lambda: bridge.ensure(network, ctx.paths.lock(f"network-{network.bridge}"), ctx.log))
+        apart.run(lambda: _make_whole(ctx, network))
     return joined
+
+
+def _make_whole(ctx: Context, network: Network) -> None:
+    """Also the published ports of those that run: with the rules, somebody took them away, too."""
+    from engine.containers import publishing
+    from engine.runtime.network import bridge
+
+    bridge.ensure(network, ctx.paths.lock(f"network-{network.bridge}"), ctx.log)
+    publishing.put_back(ctx)
 
 
 _NOT_CONFIGURED = "user specified IP address is supported only when connecting to networks with user configured subnets"

@@ -31,7 +31,7 @@ def settings(ctx: Context, record: Record, state: dict[str, Any]) -> dict[str, A
         "Bridge": "",
         "SandboxID": record.id if has_namespace else "",
         "SandboxKey": f"/proc/{state['Pid']}/ns/net" if has_namespace else "",
-        "Ports": {},
+        "Ports": _ports(record, state) if running else {},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -40,6 +40,18 @@ def settings(ctx: Context, record: Record, state: dict[str, Any]) -> dict[str, A
         **{key: top[key] for key in keys},
         "Networks": shown,
     }
+
+
+def _ports(record: Record, state: dict[str, Any]) -> dict[str, Any]:
+    """By container port, where it is published; null for one that is exposed only. None where nothing can be published."""
+    mappings = state.get("Ports")
+    if mappings is None:
+        return {}
+    ports: dict[str, Any] = dict.fromkeys(record.config["Config"].get("ExposedPorts") or ())
+    for mapping in mappings:
+        binding = {"HostIp": mapping["HostIp"], "HostPort": mapping["HostPort"]}
+        ports[mapping["Port"]] = [*(ports.get(mapping["Port"]) or ()), binding]
+    return dict(sorted(ports.items()))
 
 
 def with_links(record: Record) -> dict[str, Any]:

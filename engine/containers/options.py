@@ -45,6 +45,9 @@ class CreateOptions(_Options):
     ip6: str | None = None
     mac_address: str | None = None
     links: Sequence[str] = ()
+    publish: Sequence[str] = ()
+    publish_all: bool = False
+    expose: Sequence[str] = ()
     memory: int | None = None
     memory_swap: int | None = None
     memory_reservation: int | None = None
@@ -128,3 +131,5 @@ class UpdateOptions(_Options):
     cpuset_cpus: str | None = None
     pids_limit: int | None = None
     restart: str | None = None
+    publish_add: Sequence[str] = ()
+    publish_rm: Sequence[str] = ()

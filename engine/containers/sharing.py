@@ -58,13 +58,15 @@ def check(options: CreateOptions) -> None:
         )
     if _is_container(network):
         others = {
-            "hostname": options.hostname,
-            "dns": options.dns or options.dns_search or options.dns_options,
-            "custom host-to-IP mapping": options.extra_hosts,
+            "hostname and the": options.hostname,
+            "dns and the": options.dns or options.dns_search or options.dns_options,
+            "custom host-to-IP mapping and the": options.extra_hosts,
+            "port publishing and the container type": options.publish or options.publish_all,
+            "port exposing and the container type": options.expose,
         }
         for what, given in others.items():
             if given:
-                raise UsageError(f"conflicting options: {what} and the network mode")
+                raise UsageError(f"conflicting options: {what} network mode")
 
 
 def _is_container(mode: str) -> bool:

@@ -93,6 +93,8 @@ class Supervisor:
         except (MiniError, OSError) as e:
             if self._log:
                 self._log.close()
+            if self.life.published:
+                self.life.published.close()
             code, text = (e.exit_code, e.message) if isinstance(e, MiniError) else (None, str(e))
             self.record.save_state(records.new_state() | {"ExitCode": code or 128, "Error": text})
             release(self.ctx, self.record)
@@ -130,14 +132,20 @@ class Supervisor:
             self.monitor.add_client(*client)
         self._check_health(process)
         resolver = self.life.networking.serve_names(self.loop, process.pid)
+        self.monitor.follow = self._follow
+        if self.life.published:
+            self.life.published.serve(self.loop)
         status = self.monitor.run()
         if resolver:
             resolver.close()
+        if self.life.published:
+            self.life.published.close()
         if self._checker:
             self._checker.close()
         process.close()
         state = self.life.state
-        state.pop("Endpoints", None)
+        for what in ("Endpoints", "Ports"):
+            state.pop(what, None)
         state |= {
             "Pid": 0,
             "ExitCode": exit_code(status),
@@ -146,6 +154,13 @@ class Supervisor:
         }
         self._tell_end(state)
         return state
+
+    def _follow(self) -> None:
+        """`update` and `network connect` have changed what the container's ports are."""
+        self.record.reload()
+        self.life.publish()
+        if self.life.published:
+            self.life.published.serve(self.loop)
 
     def _tell_end(self, state: dict[str, Any]) -> None:
         self.record.reload()

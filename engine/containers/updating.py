@@ -6,6 +6,7 @@ import os
 
 from engine import events
 from engine.containers import bundle, config, limits, networking, records, restart
+from engine.containers.netoptions import CONTAINER
 from engine.containers.options import CreateOptions, UpdateOptions
 from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, UsageError
@@ -14,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from engine.containers.records import Record
     from engine.context import Context
 
 MAXIMUM_CPU_SHARES = 262144  # cpu.shares, Linux: kernel/sched/core.c, MAX_SHARES
@@ -50,6 +52,10 @@ def check(asked: UpdateOptions) -> None:
         _check_cpus(asked.cpuset_cpus)
     if asked.restart is not None:
         restart.parse(asked.restart)
+    if asked.publish_add or asked.publish_rm:
+        from engine.containers import portoptions
+
+        portoptions.bindings([*asked.publish_add, *asked.publish_rm])
 
 
 def merged(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
@@ -74,7 +80,21 @@ def merged(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
         changed["RestartPolicy"] = restart.parse(asked.restart)
         if host["AutoRemove"] and changed["RestartPolicy"]["Name"] != "no":
             raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
+    if asked.publish_add or asked.publish_rm:
+        changed["PortBindings"] = _ports(host, asked)
     return host | changed
+
+
+def _ports(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
+    from engine.containers import portoptions
+
+    mode: str = host["NetworkMode"]
+    if mode in ("host", "none") or mode.startswith(CONTAINER):
+        raise Conflict(f"a container with the network {mode.partition(':')[0]} publishes no ports")
+    left = portoptions.without(host.get("PortBindings") or {}, asked.publish_rm)
+    for port, there in portoptions.bindings(asked.publish_add).items():
+        left.setdefault(port, []).extend(there)
+    return dict(sorted(left.items()))
 
 
 def _check_cpus(text: str) -> None:
@@ -105,13 +125,41 @@ def update(ctx: Context, name: str, asked: UpdateOptions) -> None:
         old = record.config["HostConfig"]
         try:
             new = merged(old, asked)
-            if state["Running"] and not state["Restarting"]:
+            runs = state["Running"] and not state["Restarting"]
+            if runs:
                 _apply(ctx, record.id, old, new)
+            record.config["HostConfig"] = new
+            if new.get("PortBindings") != old.get("PortBindings"):
+                try:
+                    _publish(ctx, record, old, runs)
+                except MiniError:
+                    if runs:
+                        _apply(ctx, record.id, new, old)
+                    raise
         except MiniError as e:
             raise Conflict(f"Cannot update container {record.id}: {e.message}", e.hint) from None
-        record.config["HostConfig"] = new
         record.save_config()
     events.container(record, "update")
+
+
+def _publish(ctx: Context, record: Record, old: dict[str, Any], runs: bool) -> None:
+    """Writes the ports down, and has the monitor of one that runs open and close them; what it refuses is not written."""
+    from engine.containers import publishing
+
+    exposed = record.config["Config"].get("ExposedPorts") or {}
+    added: dict[str, Any] = {port: {} for port in record.config["HostConfig"]["PortBindings"] if port not in exposed}
+    if added:
+        record.config["Config"]["ExposedPorts"] = dict(sorted((exposed | added).items()))
+    record.save_config()
+    if not runs:
+        return
+    try:
+        publishing.follow(ctx, record)
+    except MiniError:
+        record.config["HostConfig"] = record.config["HostConfig"] | {"PortBindings": old.get("PortBindings")}
+        record.config["Config"]["ExposedPorts"] = exposed
+        record.save_config()
+        raise
 
 
 def _apply(ctx: Context, container_id: str, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -52,7 +52,8 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
         "FinishedAt": logs.timestamp(),
         "Error": "the container's monitor was killed, and the container with it",
     }
-    state.pop("Endpoints", None)
+    for what in ("Endpoints", "Ports"):
+        state.pop(what, None)
     record.save_state(state)
     events.container(record, "die", exitCode=str(state["ExitCode"]))
     return state

@@ -8,6 +8,8 @@
       │── STDIN bytes … STDIN_EOF ───────────▶│
       │── RESIZE rows, columns ──────────────▶│   terminal only
       │── SIGNAL number ─────────────────────▶│   for the container's PID 1
+      │── FOLLOW ────────────────────────────▶│   the container's config or networks have changed
+      │◀────────────────────────── FOLLOWED ──│   and the monitor has carried it out, or ERROR
       │◀───────────── EXIT {"code": 0} ───────│   after the last byte of output, and after clean-up
 
     client                                monitor's child, forked for whoever connects to exec.sock
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-HELLO, STDIN, STDIN_EOF, RESIZE, SIGNAL, EXEC = 1, 2, 3, 4, 5, 6
-STARTED, ERROR, STDOUT, STDERR, EXIT, STEP = 16, 17, 18, 19, 20, 21
+HELLO, STDIN, STDIN_EOF, RESIZE, SIGNAL, EXEC, FOLLOW = 1, 2, 3, 4, 5, 6, 7
+STARTED, ERROR, STDOUT, STDERR, EXIT, STEP, FOLLOWED = 16, 17, 18, 19, 20, 21, 22
 
 HEADER = struct.Struct("!BI")
 CHUNK = 65536

@@ -88,6 +88,8 @@ class Monitor:
         loop: Loop | None = None,
     ) -> None:
         self.loop = loop or Loop()
+        # carries out what has changed in the container's config; a MiniError is told to whoever asked
+        self.follow: Callable[[], object] | None = None
         self._process = process
         self._log = log
         self._listener = listener
@@ -274,6 +276,17 @@ class Monitor:
                 self._process.kill(number)
             except (ProcessLookupError, ValueError):
                 pass
+        elif kind == attach.FOLLOW:
+            client.outbox += self._followed()
+            self._flush(client)
+
+    def _followed(self) -> bytes:
+        try:
+            if self.follow:
+                self.follow()
+        except MiniError as e:
+            return attach.json_frame(attach.ERROR, attach.error_payload(e))
+        return attach.frame(attach.FOLLOWED)
 
     # --- the container's stdin
 

@@ -50,6 +50,24 @@ def apply(limits: list[dict[str, Any]], pid: int = 0) -> None:
             raise RuntimeFault("rlimit", f"cannot set {name}: {e}", e.errno or 0) from e
 
 
+_given: tuple[int, int] | None = None  # RLIMIT_NOFILE as this process had it, while it has more
+
+
+def raise_descriptors() -> None:
+    """Lets this process have as many descriptors as the hard limit allows. What it starts in a container has what it was given."""
+    global _given
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        _given = (soft, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def restore_descriptors() -> None:
+    """In a container's process, before its own limits."""
+    if _given:
+        resource.setrlimit(resource.RLIMIT_NOFILE, _given)
+
+
 def _fault(name: str, wanted: tuple[int, int], number: int) -> RuntimeFault:
     soft, hard = (_text(value) for value in wanted)
     highest = _text(resource.getrlimit(number)[1])

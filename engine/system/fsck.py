@@ -14,7 +14,7 @@ import os
 import time
 
 from engine import files, host
-from engine.containers import lifecycle, records, sharing, views
+from engine.containers import lifecycle, publishing, records, sharing, views
 from engine.containers.records import Record
 from engine.errors import MiniError, NotFound, StoreError
 from engine.oci.digest import is_hex_id
@@ -199,11 +199,12 @@ class ObjectCheck:
     def _check_host(self) -> None:
         """Of IDs that this data root knows: another one may have containers under the same cgroup, at the same bridge."""
         owners, ends = netcheck.owners(self.paths)
+        published = netcheck.published(self.ctx)
         names = netcheck.interfaces()
         running = set(files.names_in(f"{self.paths.run}/containers"))
         volumes = self.paths.volumes_run
         mounted = {user for name in files.names_in(volumes) for user in files.names_in(f"{volumes}/{name}")}
-        known = {*files.names_in(self.paths.containers), *owners, *ends, *running, *mounted}
+        known = {*files.names_in(self.paths.containers), *owners, *ends, *published, *running, *mounted}
         for container_id in sorted(known - self._alive):
             left = [
                 noun
@@ -211,6 +212,7 @@ class ObjectCheck:
                     ("cgroup", lifecycle.cgroup_of(self.ctx, container_id).exists()),
                     ("network interface", bool(link.host_ends(container_id, names))),
                     ("endpoint", container_id in ends),
+                    ("published port", container_id in published),
                     ("address", container_id in owners),
                     ("socket", container_id in running),
                     ("mounted volume", container_id in mounted),
@@ -345,6 +347,8 @@ class Repair(StoreRepair):
         if cgroup.exists():
             cgroup.kill()
             cgroup.delete()
+        if container_id in netcheck.published(self.ctx):
+            publishing.withdraw(container_id)
         netcheck.forget(self.paths, container_id)
         sharing.unmount_shm(self.ctx, container_id)
         lifecycle.release_volumes(self.ctx, container_id)

@@ -10,8 +10,9 @@ import _socket
 import os
 
 from engine import files
+from engine.containers import publishing
 from engine.containers.records import Record
-from engine.errors import StoreError
+from engine.errors import MiniError, StoreError
 from engine.runtime.network import attach as link
 from engine.runtime.network import endpoints, ipam
 from engine.runtime.network.model import valid_name
@@ -19,6 +20,7 @@ from engine.storage.findings import DAMAGED, RUBBISH, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from engine.context import Context
     from engine.paths import Paths
 
 
@@ -68,6 +70,18 @@ def owners(paths: Paths) -> tuple[set[str], set[str]]:
         leases.update(ipam.leases(paths.leases(name)).values())
         ends.update(n for n in files.names_in(paths.endpoints(name)) if not n.startswith("."))
     return leases, ends
+
+
+def published(ctx: Context) -> set[str]:
+    """IDs of the containers, at a bridge of ours, that the packet filter has ports of."""
+    names = [name for name in files.names_in(ctx.paths.networks) if record_state(ctx.paths, name) == "whole"]
+    bridges = {files.read_json(f"{ctx.paths.network(name)}/network.json").get("bridge") for name in names} | {
+        ctx.bridge
+    }
+    try:
+        return publishing.owners(bridges)
+    except MiniError:  # no nf_tables
+        return set()
 
 
 def interfaces() -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from engine import events, files, times
-from engine.containers import records
+from engine.containers import publishing, records
 from engine.containers.netoptions import PREDEFINED
 from engine.containers.views import refresh
 from engine.errors import Conflict, MiniError, NotFound, UsageError
@@ -211,6 +211,8 @@ def reload(ctx: Context) -> list[str]:
             bridge.ensure(network, ctx.paths.lock(f"network-{network.bridge}"), ctx.log)
             mended.append(network.name)
         _plug_again(ctx, network)
+    if publishing.put_back(ctx):
+        mended.append("published ports")
     return mended
 
 

@@ -36,6 +36,8 @@ CORPUS = [
     "run --pid host --ipc=shareable --uts host --userns host --cgroupns private --storage-opt size=1g alpine",
     "run --log-driver none --log-opt max-size=1m --cpu-period 1000 --cpu-quota 2000 --cpuset-mems 0 alpine",
     "run --blkio-weight 500 --memory-swappiness 5 --kernel-memory 8m alpine",
+    "run -p 80 --publish 8080:80/udp -P --expose 81 --publish-all alpine",
+    "update --publish-add 8080:80 --publish-rm 80 a",
     "run -- alpine --rm",
     "run -i -- alpine -- sh",
     "run alpine -- sh",

@@ -12,6 +12,7 @@ from engine.context import Context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 TYPE = "*formatter.ContainerContext"
@@ -134,9 +135,42 @@ def row(container: dict[str, Any], now: float, truncate: bool) -> Row:
         "Names": container["Name"].removeprefix("/"),
         "Networks": ",".join(sorted(networks)),
         "Platform": None,
-        "Ports": "",
+        "Ports": ports(container["NetworkSettings"].get("Ports") or {}),
         "Size": "0B",
         "State": state["Status"],
         "Status": formats.status(state, now),
     }
     return Row(TYPE, fields, config.get("Labels") or {})
+
+
+def ports(published: dict[str, Any]) -> str:
+    """Docker's column: neighbours that are exposed, or are published at their own numbers, as one range, then the others."""
+    groups: dict[tuple[str, str], tuple[int, int]] = {}
+    shown: list[str] = []
+    others: list[str] = []
+    for inner, address, outer, protocol in sorted(_each_port(published)):
+        if address and outer != inner:
+            others.append(f"{formats.host_port(address, outer)}->{inner}/{protocol}")
+            continue
+        key = (address, protocol)
+        first, last = groups.get(key, (inner, inner))
+        if inner > last + 1:
+            shown.append(_group(key, first, last))
+            first = inner
+        groups[key] = (first, inner)
+    shown += [_group(key, first, last) for key, (first, last) in groups.items()]
+    return ", ".join(shown + others)
+
+
+def _each_port(published: dict[str, Any]) -> Iterator[tuple[int, str, int, str]]:
+    """(container's port, host's address, host's port, protocol); no address for one that is exposed only."""
+    for port, bindings in published.items():
+        number, _, protocol = port.partition("/")
+        for binding in bindings or ({"HostIp": "", "HostPort": "0"},):
+            yield int(number), binding["HostIp"], int(binding["HostPort"]), protocol
+
+
+def _group(key: tuple[str, str], first: int, last: int) -> str:
+    address, protocol = key
+    numbers = str(first) if first == last else f"{first}-{last}"
+    return f"{formats.host_port(address, numbers)}->{numbers}/{protocol}" if address else f"{numbers}/{protocol}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from engine.cli.commands.pull import ensure
 from engine.containers import limits, usecases
@@ -59,8 +60,18 @@ def _options(context: Context, asked: dict[str, Any]) -> CreateOptions:
         asked[name] = asked[name] or ""
     options = CreateOptions(**asked)
     limits.check(options)
+    if options.publish or options.expose:
+        _check_ports(options)
     ensure(context, options.image, policy, options.platform, quiet)
     return options
+
+
+def _check_ports(options: CreateOptions) -> None:
+    from engine.containers import netoptions, portoptions
+
+    portoptions.check(options)
+    if options.publish and netoptions.mode(options) == "host":
+        print(f"WARNING: {portoptions.DISCARDED}", file=sys.stderr)
 
 
 def _streams(attach: list[str]) -> Streams:

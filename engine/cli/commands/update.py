@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main(context: Context, container: list[str], **asked: Any) -> int:
-    if all(value is None for value in asked.values()):
+    if not any(value is not None and value != [] for value in asked.values()):
         raise UsageError("you must provide one or more flags when using this command")
     options = UpdateOptions(**asked)
     return each(container, lambda name: updating.update(context, name, options), echo=True)

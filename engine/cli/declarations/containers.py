@@ -55,6 +55,7 @@ def container_options(
     env_files: Annotated[
         Strings, option("--env-file", kind="list", help="Read in a file of environment variables")
     ] = None,
+    expose: Annotated[Strings, option("--expose", kind="list", help="Expose a port or a range of ports")] = None,
     gpus: Annotated[String, option("--gpus", kind="gpu-request", help="GPU devices: not supported, refused")] = None,
     group_add: Annotated[Strings, option("--group-add", kind="list", help="Add additional groups to join")] = None,
     health_cmd: Annotated[String, option("--health-cmd", help="Command to run to check health")] = None,
@@ -152,6 +153,10 @@ def container_options(
         String, option("--platform", help="Platform of the image, where it has several (os[/arch[/variant]])")
     ] = None,
     privileged: Annotated[bool, flag("--privileged", help="Give extended privileges to this container")] = False,
+    publish: Annotated[
+        Strings, option("-p", "--publish", kind="list", help="Publish a container's port(s) to the host")
+    ] = None,
+    publish_all: Annotated[bool, flag("-P", "--publish-all", help="Publish all exposed ports to random ports")] = False,
     pull: Annotated[
         str, option("--pull", help='Pull image before running ("always", "missing", "never") (default "missing")')
     ] = "missing",

@@ -92,6 +92,13 @@ def update(
     pids_limit: Annotated[
         String, option("--pids-limit", kind="int", help="Tune container pids limit (set -1 for unlimited)")
     ] = None,
+    publish_add: Annotated[
+        Strings, option("--publish-add", kind="list", help="Publish another port, at once where the container runs")
+    ] = None,
+    publish_rm: Annotated[
+        Strings,
+        option("--publish-rm", kind="list", help="Publish a port no more (as -p has it, or the container's port)"),
+    ] = None,
     restart: Annotated[String, option("--restart", help="Restart policy to apply when a container exits")] = None,
 ) -> None:
     """Update configuration of one or more containers"""

@@ -434,7 +434,7 @@ def translate_by(map: Map, version: int, with_address: bool) -> tuple[bytes, ...
     The parts of the key lie side by side in registers, those of the value likewise: an address, then a port.
     """
     length, offset = (4, _DADDR_OFFSET) if version == 4 else (16, _DADDR6_OFFSET)
-    key = []
+    key: list[bytes] = []
     word = _REGISTER_WORD
     if with_address:
         key += protocol(version)

@@ -200,6 +200,7 @@ def set_limits(process: Process, step: Step) -> None:
     """After the last descriptor was opened here, since RLIMIT_NOFILE may leave none; while a hard limit can be raised."""
     step("rlimit", "set the resource limits")
     capabilities.raise_effective()
+    rlimits.restore_descriptors()
     rlimits.apply(process.get("rlimits", []))
 
 
