@@ -1,0 +1,77 @@
+"""What mini-runtime imports, in its own processes and in those of the container: each module costs, and runc starts fast."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.conformance import Container, Runtime
+from tests.support.leaks import hierarchies
+from tests.support.requirements import CHECKOUT
+from tests.unit.test_import_budget import HEAVY
+
+pytestmark = pytest.mark.requires("linux", "root", "netns", "overlay")
+
+# as in test_run_imports.py
+_PROGRAM = """
+import os, sys
+def note(event, args):
+    if event == "import":
+        try:
+            fd = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
+        os.write(fd, args[0].encode() + b"\\n")
+        os.close(fd)
+sys.addaudithook(note)
+sys.argv = {argv!r}
+sys.path.append({checkout!r})
+from engine.runtime.oci_cli.start import main
+main()
+"""
+
+
+@pytest.fixture
+def container(template: str) -> Iterator[Container]:
+    with tempfile.TemporaryDirectory(prefix="mini-runtime-") as directory:
+        runtime = Runtime("mini", [f"{CHECKOUT}/mini-runtime"], directory, template, hierarchies())
+        container = runtime.container()
+        yield container
+        container.close()
+        runtime.close()
+
+
+def imports_of(container: Container, log: Path, *argv: str) -> set[str]:
+    program = _PROGRAM.format(
+        log=str(log), argv=["mini-runtime", "--root", container.runtime.root, *argv], checkout=CHECKOUT
+    )
+    null = subprocess.DEVNULL
+    command = [sys.executable, "-I", "-S", "-c", program]
+    assert subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=60).returncode == 0
+    return set(log.read_text().split())
+
+
+def test_nothing_heavy(container: Container, tmp_path: Path) -> None:
+    container.process["args"] = ["sleep", "60"]
+    container.save()
+    bundle = ("--bundle", container.bundle, container.id)
+    lines = {"create": bundle, "state": (container.id,), "start": (container.id,), "exec": (container.id, "true"),
+             "list": (), "kill": (container.id, "KILL"), "delete": ("--force", container.id)}  # fmt: skip
+    for command, arguments in lines.items():
+        found = imports_of(container, tmp_path / command, command, *arguments)
+        assert not found & HEAVY, command
+
+
+def test_few(container: Container, tmp_path: Path) -> None:
+    """A tenth of a millisecond or two each."""
+    container.process["args"] = ["true"]
+    container.save()
+    found = imports_of(container, tmp_path / "run", "run", "--bundle", container.bundle, container.id)
+    assert "engine.runtime.process.init" in found
+    ours = {name for name in found if name.startswith("engine")}
+    assert len(ours) <= 52, sorted(ours)
