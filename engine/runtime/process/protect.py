@@ -32,9 +32,10 @@ def ensure_protected(argv: list[str], keep: str | None = None) -> None:
     `keep`: a directory below which the clone is kept for the next start.
 
     For the very start of a command that makes or enters containers: all that was imported before is imported again. Does
-    nothing for a user other than root, or where there is no Linux. Raises RuntimeFault where the host allows neither way.
+    nothing for a user who could not write it either, or where there is no Linux. Raises RuntimeFault where the host allows
+    neither way.
     """
-    if sys.platform != "linux" or os.geteuid() != 0:
+    if sys.platform != "linux" or (os.geteuid() != 0 and not _is_own()):
         return
     attempted = os.environ.pop(_ATTEMPTED, None)
     if not is_protected():
@@ -49,6 +50,11 @@ def is_protected() -> bool:
         return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY) or _is_sealed()
     finally:
         os.close(fd)
+
+
+def _is_own() -> bool:
+    """Whether the interpreter is this user's, as whom root of a rootless container could write it."""
+    return os.stat("/proc/self/exe").st_uid == os.geteuid() or os.access("/proc/self/exe", os.W_OK)
 
 
 def _is_sealed() -> bool:
