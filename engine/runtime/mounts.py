@@ -14,8 +14,8 @@ import errno
 import os
 import stat
 
-from engine import linux
-from engine.errors import RuntimeFault
+from engine import host, linux
+from engine.errors import RuntimeFault, Unsupported
 from engine.runtime import inside
 
 TYPE_CHECKING = False
@@ -58,6 +58,7 @@ _IGNORED = frozenset(("", "defaults", "silent", "loud"))
 _UNCOUNTED = frozenset(("iversion", "noiversion"))
 # What fsconfig(2) copies is cut at 256 bytes with the terminator; these values are paths and can be shortened.
 _LONGEST_VALUE = 255
+_LOWERDIR_APPEND = (6, 5)  # Linux with overlayfs's `lowerdir+`
 _REPLACEABLE_IN_PROC = frozenset(
     f"/proc/{name}"
     for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps", "uptime")
@@ -231,8 +232,9 @@ def _make_filesystem(fstype: str, source: str, plan: Plan) -> int:
     try:
         if source:
             linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "source", _short("source", source, opened))
-        _configure(context, _without_lists(plan.data), opened)
-        linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)
+        with _ShortLists(plan.data, opened) as data:
+            _configure(context, data, opened)
+            linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)
         return linux.fsmount(context, plan.set)
     finally:
         for fd in opened:
@@ -251,15 +253,41 @@ def _configure(context: int, data: list[tuple[str, str | None]], opened: list[in
                 raise
 
 
-def _without_lists(data: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
-    """overlayfs's `lowerdir=A:B:C`, where too long for one value, as one `lowerdir+` each (Linux 6.5)."""
-    result: list[tuple[str, str | None]] = []
-    for key, value in data:
-        if key == "lowerdir" and value and len(os.fsencode(value)) > _LONGEST_VALUE and ":" in value:
-            result += [("lowerdir+", part) for part in value.split(":")]
-        else:
-            result.append((key, value))
-    return result
+class _ShortLists:
+    """overlayfs's `lowerdir=A:B:C`, where too long for one value, in the way that this kernel takes it.
+
+    Since Linux 6.5 as one `lowerdir+` each. Before, as the names of descriptors, "12:13:14", looked up in the working
+    directory, /proc/self/fd meanwhile: that is room for some seventy.
+    """
+
+    def __init__(self, data: list[tuple[str, str | None]], opened: list[int]) -> None:
+        self._data, self._opened, self._before = data, opened, -1
+
+    def __enter__(self) -> list[tuple[str, str | None]]:
+        result: list[tuple[str, str | None]] = []
+        for key, value in self._data:
+            if key != "lowerdir" or not value or ":" not in value or len(os.fsencode(value)) <= _LONGEST_VALUE:
+                result.append((key, value))
+            elif host.kernel_version() >= _LOWERDIR_APPEND:
+                result += [("lowerdir+", part) for part in value.split(":")]
+            else:
+                result.append((key, self._descriptors(value.split(":"))))
+        return result
+
+    def _descriptors(self, paths: list[str]) -> str:
+        first = len(self._opened)
+        self._opened += [os.open(path, linux.O_PATH | os.O_CLOEXEC) for path in paths]
+        names = ":".join(str(fd) for fd in self._opened[first:])
+        if len(names) > _LONGEST_VALUE:
+            raise Unsupported(f"this kernel does not take an overlay of {len(paths)} directories", "Linux 6.5 does")
+        self._before = os.open(".", linux.O_PATH | os.O_CLOEXEC)
+        os.chdir("/proc/self/fd")
+        return names
+
+    def __exit__(self, *_: object) -> None:
+        if self._before >= 0:
+            os.fchdir(self._before)
+            os.close(self._before)
 
 
 def _short(key: str, value: str, opened: list[int]) -> str:

@@ -226,8 +226,12 @@ def mask(paths: list[str], root: int) -> None:
                 continue
             try:
                 if stat.S_ISDIR(os.fstat(target).st_mode):
-                    empty = empty if empty >= 0 else _empty_directory()
-                    _bind(empty, target)
+                    # attached, it can be cloned for the next one; detached, only since Linux 6.15
+                    if empty < 0:
+                        empty = _empty_directory()
+                        mounts.attach(empty, target)
+                    else:
+                        _bind(empty, target)
                 else:
                     null = null if null >= 0 else devices.open_null(root)
                     _bind(null, target)

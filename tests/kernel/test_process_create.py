@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine import linux
+from engine import host, linux
 from engine.errors import CommandNotExecutable, CommandNotFound, RuntimeFault
 from engine.runtime import rootfs
 from engine.runtime.cgroups.manager import Cgroup, detect
@@ -373,6 +373,24 @@ def test_long_paths_of_an_overlay(box: Box, tmp_path: Path) -> None:
     box.rootfs[0]["options"] = [f"lowerdir={box.template}", f"upperdir={deep}/upper", f"workdir={deep}/work"]
     box.sh("echo yes > /written")
     assert (deep / "upper/written").read_text() == "yes\n"
+
+
+@pytest.mark.parametrize("version", [None, (6, 1)])
+def test_many_directories_in_an_overlay(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int] | None
+) -> None:
+    """Their names together are longer than fsconfig(2) takes, and the directories of old kernels have no `lowerdir+`."""
+    if version:
+        monkeypatch.setattr(host, "kernel_version", lambda: version)
+    layers = [tmp_path / f"{n:064}" for n in range(40)]
+    for n, layer in enumerate(layers):
+        layer.mkdir()
+        (layer / "which").write_text(f"{n}")
+    assert isinstance(box.rootfs, list)
+    options = box.rootfs[0]["options"]
+    lowers = ":".join([*map(str, layers), box.template])
+    box.rootfs[0]["options"] = [f"lowerdir={lowers}" if o.startswith("lowerdir=") else o for o in options]
+    assert box.sh("cat /which") == "0"
 
 
 def test_the_root_may_be_a_plain_directory(box: Box, template: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
-from engine import linux
+from engine import host, linux
+from engine.errors import Unsupported
 from engine.runtime import mounts
 from engine.runtime.mounts import Plan
 
@@ -110,14 +113,38 @@ def test_copy_up_is_no_option_of_tmpfs() -> None:
     assert plan.data == [("size", "1m")]
 
 
-def test_a_long_lowerdir_becomes_one_value_a_layer() -> None:
-    layers = [f"/layers/{letter * 120}" for letter in "abc"]
-    long, short = ":".join(layers), "/a:/b"
-    assert mounts._without_lists([("lowerdir", long), ("lowerdir", short), ("index", "off")]) == [
-        *[("lowerdir+", layer) for layer in layers],
-        ("lowerdir", short),
-        ("index", "off"),
-    ]
+@pytest.mark.requires("linux")
+def test_a_long_lowerdir_becomes_one_value_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [f"/layers/{n:064}" for n in range(10)]
+    long, short = ":".join(layers), ":".join(layers[:2])
+    monkeypatch.setattr(host, "kernel_version", lambda: (6, 5))
+    with mounts._ShortLists([("lowerdir", long), ("lowerdir", short), ("index", "off")], []) as data:
+        assert data == [*[("lowerdir+", layer) for layer in layers], ("lowerdir", short), ("index", "off")]
+
+
+@pytest.mark.requires("linux")
+def test_before_linux_6_5_a_long_lowerdir_becomes_descriptors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(host, "kernel_version", lambda: (6, 1))
+    layers = [tmp_path / f"{n:064}" for n in range(80)]
+    for layer in layers:
+        layer.mkdir()
+    before, opened = os.getcwd(), list[int]()
+    try:
+        with mounts._ShortLists([("lowerdir", ":".join(map(str, layers[:60])))], opened) as data:
+            ((_, value),) = data
+            assert value is not None
+            assert len(value) <= 255
+            assert [os.path.realpath(name) for name in value.split(":")] == [str(layer) for layer in layers[:60]]
+        assert os.getcwd() == before
+        with (
+            pytest.raises(Unsupported, match="overlay of 80 directories"),
+            mounts._ShortLists([("lowerdir", ":".join(map(str, layers)))], opened),
+        ):
+            pass
+        assert os.getcwd() == before
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def test_faults_name_source_target_and_reason() -> None:
