@@ -20,7 +20,7 @@ import pytest
 from engine.demo import hostimage
 from engine.runtime.process import protect
 from tests.kernel.test_process_escape import OVERWRITE
-from tests.support.conformance import Container, Runtime, is_alive
+from tests.support.conformance import Container, Runtime, is_alive, processes, until
 from tests.support.killer import points
 from tests.support.leaks import hierarchies
 from tests.support.requirements import CHECKOUT
@@ -355,3 +355,49 @@ def test_an_interpreter_that_was_replaced(runtime: Runtime, container: Container
         runtime.command = command
     table = Path("/proc/self/mountinfo").read_text()
     assert table.count(f" {kept} ") == 1
+
+
+# --- together ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cgroup_that_others_live_in(runtime: Runtime, container: Container) -> None:
+    """What deletes a container kills all in its cgroup: so it must be its own."""
+    container.started()
+    other = runtime.container()
+    try:
+        other.linux["cgroupsPath"] = container.linux["cgroupsPath"]
+        assert "container's cgroup is not empty: " in other.refused()
+    finally:
+        other.close()
+    assert container.state()["status"] == "running"
+
+
+def test_deleted_in_the_foreground(runtime: Runtime, container: Container) -> None:
+    """Whoever waits for it learns how it ended, and has nothing more to do."""
+    container.process["args"] = ["sleep", "60"]
+    container.save()
+    running = runtime.start("run", "--bundle", container.bundle, container.id)
+    until(lambda: container.exists() and container.state()["status"] == "running")
+    container.must("delete", "--force")
+    assert (running.wait(20), running.stderr and running.stderr.read()) == (128 + 9, "")
+
+
+def test_kill_all_reaches_whom_fork_makes(container: Container) -> None:
+    """Without a PID namespace, whose end would take them along: they are forked all the time."""
+    container.without_namespace("pid")
+    container.linux["resources"] = {"pids": {"limit": 200}}
+    container.started("sh", "-c", "while :; do (exec sleep 60) & sleep 0.01; done")
+    until(lambda: len(processes(container.cgroups()[0])) > 20)
+    done = container.runtime.call("kill", "--all", container.id, "KILL")
+    assert done.code == 0, done
+    until(lambda: not processes(container.cgroups()[0]))
+
+
+def test_starts_at_once(container: Container) -> None:
+    """Five of them: one starts it, the others are told that it was started."""
+    container.process["args"] = ["sleep", "60"]
+    container.create()
+    starts = [container.runtime.start("start", container.id) for _ in range(5)]
+    codes = sorted(process.wait(20) for process in starts)
+    assert codes == [0, 1, 1, 1, 1]
+    assert container.state()["status"] == "running"

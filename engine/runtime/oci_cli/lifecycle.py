@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from engine.oci.runtime import Spec
+    from engine.runtime.cgroups.manager import Cgroup
     from engine.runtime.hooks import Hooks
     from engine.runtime.oci_cli.context import Context
     from engine.runtime.process.launch import InitProcess
@@ -66,8 +67,11 @@ def run(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
         container.unlock()
         code = relay.wait()
     if not options.get("keep"):
-        container.lock()
-        destroy(ctx, container)
+        try:
+            container.lock()
+        except NotFound:
+            return code  # somebody else deleted it, and so ended it
+        making.undo()
     return code
 
 
@@ -100,8 +104,7 @@ def kill(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
         if number == signal.SIGKILL:
             cgroup.kill()
             return 0
-        for pid in cgroup.pids():
-            _signal(pid, number)
+        _signal_all(cgroup, number, frozen=status == "paused")
         return 0
     container.signal(number)
     if status == "paused" and number == signal.SIGKILL and cgroup:
@@ -155,11 +158,22 @@ def _await_end(pidfd: int, container_id: str) -> None:
         raise RuntimeFault("delete", f"the first process of container {container_id} does not end")
 
 
-def _signal(pid: int, number: int) -> None:
+def _signal_all(cgroup: Cgroup, number: int, frozen: bool) -> None:
+    """Frozen meanwhile, where the host can, so that none is forked unseen."""
     try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
+        if not frozen:
+            cgroup.freeze()
+    except (RuntimeFault, Unsupported):
+        frozen = True
+    try:
+        for pid in cgroup.pids():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+    finally:
+        if not frozen:
+            cgroup.thaw()
 
 
 def signal_number(word: str) -> int:
@@ -204,12 +218,17 @@ class Making:
         for text in self.bundle.warnings:
             ctx.log.warning(text)
         self.options = options
+        self.detach = detach
         self.hooks: Hooks | None = None
         bundle.check_terminal(self.spec["process"], detach, self.console_socket)
 
     def create(self) -> InitProcess:
         """Up to the execution of its program. On failure nothing is left."""
         path = self.ctx.cgroup_path(self.spec, self.id)
+        inhabitants = len(context.cgroup_at(path).pids())
+        if inhabitants:
+            # they would be killed with the container
+            raise Conflict(f"container's cgroup is not empty: {inhabitants} process(es) found")
         self.container = state.reserve(
             self.ctx.root,
             self.id,
@@ -266,6 +285,7 @@ class Making:
             cgroup=cgroup,
             seccomp=bundle.seccomp(settings, self.ctx.seccomp_cache),
             hooks=self.hooks,
+            network=None if self.detach else _prepare_the_end,
             notify=bundle.notifier(settings, {**self.container.facts(), "status": "creating"}),
             preserved=preserved,
             keyring=not self.options.get("no-new-keyring"),
@@ -284,6 +304,12 @@ class Making:
             self.container.save()
             return None
         return cgroup
+
+
+def _prepare_the_end(_: int) -> None:
+    """While init mounts, this process is idle: what a container in the foreground needs then is imported now."""
+    from engine.runtime.cgroups import freezer  # noqa: F401
+    from engine.runtime.oci_cli import relay  # noqa: F401
 
 
 def _now() -> str:
