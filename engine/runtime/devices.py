@@ -53,6 +53,7 @@ def populate(spec: Spec, root: int) -> None:
         return
     wanted = {node["path"]: node for node in defaults.DEFAULT_DEVICES}
     wanted |= {node["path"]: node for node in spec.get("linux", {}).get("devices", ())}
+    wanted.pop("/dev/ptmx", None)  # one of all the host's devices; a container's is a link (config-linux.md)
     for node in wanted.values():
         _make(node, root)
     _make_links(root)

@@ -21,7 +21,8 @@ SUBNET_GATEWAY = "10.214.0.1/24"
 class Docker:
     """Runs until `close`, in this network namespace (which must be private: it brings bridge and iptables rules)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        """`options` are the daemon's."""
         assert requirements.missing("netns") is None, requirements.missing("netns")
         self.root = tempfile.mkdtemp(prefix="md", dir="/tmp")
         self.cgroup_parent = f"/mini-test-docker-{secrets.token_hex(3)}"
@@ -37,6 +38,7 @@ class Docker:
                 "unshare", "--mount", "--propagation", "private", "dockerd",
                 "--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec", "--pidfile", f"{self.root}/pid",
                 "--host", self.environ["DOCKER_HOST"], "--bip", SUBNET_GATEWAY, "--cgroup-parent", self.cgroup_parent,
+                *options,
             ],
             env=self.environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
@@ -45,6 +47,11 @@ class Docker:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """dockerd's: in its mount namespace is what it mounts."""
+        return self._daemon.pid
 
     def run(self, *args: str, **options: Any) -> Result:
         """`docker ARGS…`, with the options of `Mini.run`."""
@@ -91,11 +98,7 @@ class Docker:
         for table in ("filter", "nat"):
             for action in ("-F", "-X"):
                 subprocess.run(["iptables", "-t", table, action], capture_output=True)
-        for tree in leaks.hierarchies():
-            top = tree.path + self.cgroup_parent
-            for path in [*leaks.directories(top), top]:
-                if os.path.isdir(path):
-                    os.rmdir(path)
+        leaks.remove_cgroups(self.cgroup_parent)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _wait(self) -> None:

@@ -44,7 +44,7 @@ def find(mini: Mini, images_too: bool) -> list[str]:
     """One line for each thing that is left."""
     left = [f"mount {target}" for target in mounts_below(mini.root) if images_too or not _is_image_mount(mini, target)]
     left += [f"link {name}" for name in container_links(mini.bridge)]
-    left += [f"cgroup {path}" for tree in hierarchies() for path in directories(tree.path + mini.cgroup_parent)]
+    left += [f"cgroup {path}" for path in cgroups(mini.cgroup_parent)]
     left += [f"process {pid} {_command(pid)}" for pid in processes(mini)]
     left += [f"loop device of {path}" for path in _loop_files() if path.startswith(f"{mini.root}/")]
     kept = ["containers", "names", "run/containers", "run/volumes", "downloads"]
@@ -86,13 +86,21 @@ def sweep(mini: Mini) -> None:
         linux.umount2(target, linux.MNT_DETACH)
     for name in [*container_links(mini.bridge), mini.bridge]:
         subprocess.run(["ip", "link", "delete", name], capture_output=True)
-    for tree in hierarchies():
-        top = tree.path + mini.cgroup_parent
-        for path in [*directories(top), top]:
-            try:
-                os.rmdir(path)
-            except OSError:
-                pass
+    remove_cgroups(mini.cgroup_parent)
+
+
+def cgroups(parent: str) -> list[str]:
+    """The cgroups below one, in every hierarchy."""
+    return [path for tree in hierarchies() for path in directories(tree.path + parent)]
+
+
+def remove_cgroups(parent: str) -> None:
+    """Those without processes: all below one, and itself, in every hierarchy."""
+    for path in [*cgroups(parent), *(tree.path + parent for tree in hierarchies())]:
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass
 
 
 def _mounts() -> Iterator[tuple[list[str], str, str, str]]:

@@ -1,21 +1,27 @@
-"""Podman with a store of the test's own: what it needs to pull, push and inspect; it runs no container here."""
+"""Podman with a store of the test's own: one that pulls, pushes and inspects, and one that runs containers."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from typing import Any
 
+from engine import linux
+from tests.support import leaks
 from tests.support.runner import Result, run_command
+from tests.support.terminal import Terminal
 
 # Accepts any image: where no containers-common is installed, there is no policy, and nothing would be accepted.
 _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 
 
 class Podman:
-    """Everything of it is in one directory, until `close`. The driver vfs mounts nothing."""
+    """Everything of it is in one directory, until `close`. The driver vfs mounts nothing; it runs no container."""
+
+    DRIVER = "vfs"
 
     def __init__(self) -> None:
         self.root = tempfile.mkdtemp(prefix="mp", dir="/tmp")
@@ -32,8 +38,11 @@ class Podman:
 
     def run(self, *args: str, **options: Any) -> Result:
         """`podman ARGS…`, with the options of `Mini.run`."""
-        places = ["--root", f"{self.root}/storage", "--runroot", f"{self.root}/run", "--storage-driver", "vfs"]
-        return run_command(["podman", *places, *args], self.environ, **options)
+        return run_command(self.command(*args), self.environ, **options)
+
+    def command(self, *args: str) -> list[str]:
+        places = ["--root", f"{self.root}/storage", "--runroot", f"{self.root}/run", "--storage-driver", self.DRIVER]
+        return ["podman", *places, *args]
 
     def pull(self, name: str) -> str:
         """The image's ID."""
@@ -45,3 +54,40 @@ class Podman:
 
     def close(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+class RunningPodman(Podman):
+    """One that runs containers, by the OCI runtime that is named: locks, cgroups and mounts are the test's own, too."""
+
+    DRIVER = "overlay"
+
+    def __init__(self, runtime: str, program: str) -> None:
+        super().__init__()
+        self.runtime = runtime
+        self.cgroup_parent = f"/mini-test-podman-{secrets.token_hex(3)}"
+        config = f"{self.root}/containers.conf"
+        # What Podman asks for by default may be more than root without CAP_SYS_RESOURCE may have.
+        limits = '"nofile=1024:4096", "nproc=4096:4096"'
+        with open(config, "w") as file:
+            file.write(
+                f'[containers]\ndefault_ulimits = [{limits}]\ninit_path = "{shutil.which("tini")}"\n'
+                f'[engine]\nlock_type = "file"\nevents_logger = "file"\ncgroup_manager = "cgroupfs"\n'
+                f'runtime_supports_json = ["{runtime}"]\n[engine.runtimes]\n{runtime} = ["{program}"]\n'
+            )
+        self.environ["CONTAINERS_CONF"] = config
+
+    def command(self, *args: str) -> list[str]:
+        places = ["--tmpdir", f"{self.root}/tmp", "--volumepath", f"{self.root}/volumes"]
+        return super().command(*places, "--runtime", self.runtime, "--runtime-flag", f"root={self.root}/state", *args)
+
+    def terminal(self, *args: str) -> Terminal:
+        return Terminal(self.command(*args), {**self.environ, "TERM": "xterm"})
+
+    def close(self) -> None:
+        """Idempotent."""
+        for what in ("pod", "container"):
+            self.run(what, "rm", "--all", "--force", "--time", "0", check=False)
+        for target in leaks.mounts_below(self.root):
+            linux.umount2(target, linux.MNT_DETACH)
+        leaks.remove_cgroups(self.cgroup_parent)
+        super().close()

@@ -1,0 +1,1 @@
+"""mini-runtime driven by the engines that drive an OCI runtime: Docker, Podman, containerd."""
