@@ -10,6 +10,7 @@ from engine.cli import parse
 from engine.cli.table import COMMANDS
 from engine.context import Context
 from engine.errors import MiniError, UsageError
+from engine.lean import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ def main(argv: list[str]) -> int:
             return _report_command_line(e)
         return command(parsed.path, parsed.target, parsed.globals, parsed.values)
     except BrokenPipeError:
-        # whoever read our output has seen enough: `mini ps | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        # whoever read our output has seen enough: `mini ps | head -1`; Python ignores the signal that ends others
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+        raise
 
 
 def typed(path: str, globals: dict[str, Any], raw: dict[str, Any]) -> int:

@@ -232,8 +232,17 @@ class Session:
             if kind == attach.EXIT:
                 return int(payload)
             if kind in (attach.STDOUT, attach.STDERR):
-                attach.send_all(self._streams.stdout if kind == attach.STDOUT else self._streams.stderr, payload)
+                self._show(kind == attach.STDERR, payload)
         return None
+
+    def _show(self, is_error: bool, payload: bytes) -> None:
+        try:
+            attach.send_all(self._streams.stderr if is_error else self._streams.stdout, payload)
+        except BrokenPipeError:
+            if self._sig_proxy:
+                # Docker's client, which takes every signal for the container's then, is not ended by SIGPIPE
+                raise Interrupted(f"write /dev/{'stderr' if is_error else 'stdout'}: broken pipe") from None
+            raise
 
     def _send(self, packet: bytes) -> None:
         self._outbox += packet

@@ -5,6 +5,7 @@ In namespaces of this process's own: nothing reaches a network. Podman is left o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -76,8 +77,10 @@ class Engines:
 
     def _close_podman(self) -> None:
         subprocess.run([*self.programs["podman"], "rm", "-f", "-t", "0", "-a"], env=self.environ, capture_output=True)
-        linux.umount2(_CNI_STATE, linux.MNT_DETACH)
-        if not os.listdir(_CNI_STATE):
+        # it may be gone: another run of a benchmark, in a mount namespace of its own, has removed it
+        if os.path.ismount(_CNI_STATE):
+            linux.umount2(_CNI_STATE, linux.MNT_DETACH)
+        with contextlib.suppress(OSError):
             os.rmdir(_CNI_STATE)
         time.sleep(1)  # its monitor, which nothing waits for, is still in there
         for tree in hierarchies():

@@ -36,10 +36,13 @@ def up(engine: Any, image: str, options: str, script: str) -> None:
 
 
 def on_terminal(engine: Any, image: str, how: str, script: str, options: str = "") -> Any:
-    """`script` on a terminal by run, exec or attach; what it is ready with has come."""
+    """`script` on a terminal by run, start, exec or attach; what it is ready with has come."""
     words = options.split()
     if how == "run":
         command = ["run", *words, "-it", "--network", "none", "--name", "it", image, "sh", "-c", script]
+    elif how == "start":
+        engine.run("create", "-it", "--network", "none", "--name", "it", image, "sh", "-c", script)
+        command = ["start", *words, "-ai", "it"]
     elif how == "exec":
         up(engine, image, "", "echo ready; sleep 1000")
         command = ["exec", *words, "-it", "it", "sh", "-c", script]
@@ -83,7 +86,10 @@ def detaches(engine: Any, image: str, how: str, keys: str, options: str = "") ->
 def puts_back(engine: Any, image: str, how: str, keys: str) -> object:
     """The terminal's attributes, before, while and after."""
     words = ["run", "-it", "--network", "none", "--name", "it", image, "sh", "-c", _LINES]
-    if how != "run":
+    if how == "start":
+        engine.run("create", *words[1:])
+        words = ["start", "-ai", "it"]
+    elif how != "run":
         up(engine, image, "-it", _LINES)
         words = ["attach", "it"] if how == "attach" else ["exec", "-it", "it", "sh", "-c", _LINES]
     with engine.terminal(*words) as terminal:
@@ -112,12 +118,12 @@ def held_back(engine: Any, image: str, keys: list[str], options: str = "") -> ob
         return terminal.wait(), terminal.screen
 
 
-def interrupts(engine: Any, image: str) -> object:
-    """Ctrl-C in raw mode is a byte: the shell's foreground job gets SIGINT, the shell goes on."""
-    script = "stty -echo; trap : INT; echo ready; sleep 1000; echo code $?; exit 7"
-    with on_terminal(engine, image, "run", script) as terminal:
+def interrupts(engine: Any, image: str, how: str, key: str, prepare: str) -> object:
+    """Ctrl-C and Ctrl-Z in raw mode are bytes: the shell's foreground job gets the signal, the shell goes on."""
+    script = f"stty -echo; {prepare}; echo ready; sleep 1000; echo code $?; exit 7"
+    with on_terminal(engine, image, how, script) as terminal:
         time.sleep(0.3)
-        terminal.write("\x03")
+        terminal.write(key)
         return terminal.wait(), terminal.screen
 
 
@@ -147,6 +153,27 @@ def without_terminal(engine: Any, image: str, *command: str) -> object:
     return found.code, found.stdout, found.stderr.splitlines()[:1] if "not a TTY" not in found.stderr else "not a TTY"
 
 
+def asks(engine: Any, image: str, key: str) -> object:
+    with engine.terminal("container", "prune") as terminal:
+        terminal.expect("continue? [y/N] ")
+        terminal.write(key)
+        return terminal.wait(), terminal.screen
+
+
+def reader_leaves(engine: Any, image: str, how: str) -> object:
+    """`… | head -1`: the client ends, the container goes on, and the program that an exec began."""
+    script = "while :; do echo y; sleep 0.01; done"
+    words = ["run", "--network", "none", "--name", "it", image, "sh", "-c", script]
+    if how != "run":
+        up(engine, image, "", "echo ready; " + script)
+        words = ["exec", "it", "sh", "-c", script] if how == "exec" else [*how.split(), "it"]
+    client = engine.start(*words)
+    client.stdout.readline()
+    client.stdout.close()
+    code = client.wait(20)
+    return code, "broken pipe" in client.stderr.read(), running(engine)
+
+
 def streams_apart(engine: Any, image: str, *options: str) -> object:
     script = "echo out; echo err >&2; cat; echo end >&2"
     found = engine.run("run", *options, "--rm", "--network", "none", image, "sh", "-c", script, input=b"a\0\xff\x03\n")
@@ -158,6 +185,9 @@ _TABLE: dict[str, tuple[Callable[..., object], list[Any]]] = {
     "sizes, exec": (sizes, ["exec"]),
     "sizes, attach": (sizes, ["attach"]),
     "detach, run": (detaches, ["run", "\x10\x11"]),
+    "sizes, start": (sizes, ["start"]),
+    "detach, start": (detaches, ["start", "\x10\x11"]),
+    "detach keys, start": (detaches, ["start", "\x01x", "--detach-keys ctrl-a,x"]),
     "detach, exec": (detaches, ["exec", "\x10\x11"]),
     "detach, attach": (detaches, ["attach", "\x10\x11"]),
     "detach keys, run": (detaches, ["run", "\x01x", "--detach-keys ctrl-a,x"]),
@@ -167,6 +197,9 @@ _TABLE: dict[str, tuple[Callable[..., object], list[Any]]] = {
     "put back, run detached": (puts_back, ["run", "\x10\x11"]),
     "put back, run killed": (puts_back, ["run", "kill"]),
     "put back, run removed": (puts_back, ["run", "rm"]),
+    "put back, start ends": (puts_back, ["start", "\x04"]),
+    "put back, start detached": (puts_back, ["start", "\x10\x11"]),
+    "put back, start killed": (puts_back, ["start", "kill"]),
     "put back, attach ends": (puts_back, ["attach", "\x04"]),
     "put back, attach detached": (puts_back, ["attach", "\x10\x11"]),
     "put back, attach killed": (puts_back, ["attach", "kill"]),
@@ -178,7 +211,11 @@ _TABLE: dict[str, tuple[Callable[..., object], list[Any]]] = {
     "half of other keys": (held_back, [["\x01", "\x01", "y", "\x01", "b"], "--detach-keys ctrl-a,x"]),
     "keys that repeat": (held_back, [["a", "a", "c", "a", "c"], "--detach-keys a,a,b"]),
     "not the default keys": (held_back, [["\x10", "\x11"], "--detach-keys ctrl-a,x"]),
-    "ctrl-c": (interrupts, []),
+    "ctrl-c": (interrupts, ["run", "\x03", "trap : INT"]),
+    "ctrl-c, start": (interrupts, ["start", "\x03", "trap : INT"]),
+    "ctrl-c, exec": (interrupts, ["exec", "\x03", "trap : INT"]),
+    "ctrl-z": (interrupts, ["run", "\x1a", "set -m"]),
+    "ctrl-z, exec": (interrupts, ["exec", "\x1a", "set -m"]),
     "ctrl-c without -t": (interrupts_without, []),
     "three SIGINT": (insists, [signal.SIGINT]),
     "three SIGTERM": (insists, [signal.SIGTERM]),
@@ -186,6 +223,12 @@ _TABLE: dict[str, tuple[Callable[..., object], list[Any]]] = {
     "no terminal, exec": (without_terminal, ["exec", "-it", "it", "true"]),
     "no terminal, attach": (without_terminal, ["attach", "it"]),
     "no terminal for -t": (without_terminal, ["run", "-t", "--rm", "{image}", "tty"]),
+    "asked, ctrl-c": (asks, ["\x03"]),
+    "asked, no": (asks, ["n\n"]),
+    "reader leaves, run": (reader_leaves, ["run"]),
+    "reader leaves, exec": (reader_leaves, ["exec"]),
+    "reader leaves, attach": (reader_leaves, ["attach"]),
+    "reader leaves, logs": (reader_leaves, ["logs -f"]),
     "streams apart": (streams_apart, ["-i"]),
     "streams apart, no stdin": (streams_apart, []),
 }

@@ -60,25 +60,23 @@ def networks(context: Context, names: list[str], format: str | None, verbose: bo
 
 def _show(context: Context, names: list[str], format: str | None, kinds: Sequence[Finder]) -> int:
     template = templates.parse(format, exit_code=64) if format and format != "json" else None
-    found, shown, errors = [], [], []
+    shown, errors = [], []
     for name in names:
         try:
             go_type, value = _first(context, name, kinds)
-            found.append(value)
-            if template:
-                shown.append(_by_template(template, go_type, value))
-            elif format:
-                shown.append(_json(go_type, value))
+            shown.append(_by_template(template, go_type, value) if template else _json(go_type, value))
         except NotFound as e:
             errors.append(e.message)
         except MiniError as e:
             errors.append(f"mini: {e.message}")
-    if format:
-        print("\n".join(shown) if template else "[" + ",".join(shown) + "]")
+    if template:
+        print("\n".join(shown))
+    elif format:
+        print(f"[{','.join(shown)}]")
     else:
         import json
 
-        print(json.dumps(found, indent=4, ensure_ascii=False))
+        print(json.dumps([json.loads(text) for text in shown], indent=4, ensure_ascii=False))
     sys.stdout.flush()
     for message in errors:
         print(message, file=sys.stderr)

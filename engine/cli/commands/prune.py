@@ -83,9 +83,13 @@ def _system_warning(all: bool, volumes: bool, filter: list[str]) -> str:
 
 
 def _agreed(warning: str) -> bool:
-    """Docker's question, which whatever stdin is may answer; its end means no."""
-    print(warning, _QUESTION, sep="\n", end="", flush=True)
-    return sys.stdin.readline().strip().lower() == "y"
+    """Docker's question, which whatever stdin is may answer; its end and Ctrl-C mean no."""
+    try:
+        print(warning, _QUESTION, sep="\n", end="", flush=True)
+        return sys.stdin.readline().strip().lower() == "y"
+    except KeyboardInterrupt:
+        print()
+        return False
 
 
 def _show(done: list[tuple[str, Pruned]]) -> None:
