@@ -240,7 +240,7 @@ def test_delete_ends_created_ones(container: Container) -> None:
 
 
 def test_delete_is_not_for_running_ones(container: Container) -> None:
-    """The same."""
+    """Delete: "Attempting to delete a container that is not `stopped` MUST have no effect … and MUST generate an error"."""
     before = container.started().state()
     done = container.attempt("delete")
     assert done.code != 0 and done.err.strip()

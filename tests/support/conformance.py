@@ -297,8 +297,13 @@ class Container:
         with open(f"{self.cgroup(controller)}/{name}") as file:
             return file.read().strip()
 
+    def is_kept(self) -> bool:
+        """Whether the runtime keeps something of that name: mini-runtime, runc and crun have a directory each."""
+        return self.id in (os.listdir(self.runtime.root) if os.path.isdir(self.runtime.root) else ())
+
     def close(self) -> None:
-        self.attempt("delete", "--force")
+        if self.is_kept():
+            self.attempt("delete", "--force")
         for path in self.cgroups():
             if os.path.isdir(path):
                 _empty(path)
