@@ -123,7 +123,7 @@ def mount_cgroup(m: Mount, root: int, cgroup: Cgroup | None) -> None:
     that share one. Without a cgroup of its own the tmpfs stays empty.
     """
     if m.get("type") == "cgroup2" or (cgroup and not cgroup.layout.v1):
-        mounts.mount_inside({**m, "type": "cgroup2", "source": "cgroup"}, root)
+        _mount_v2(m, root, cgroup)
         return
     words = m.get("options", [])
     options = ["nosuid", "nodev", "noexec", "mode=755"]
@@ -136,6 +136,17 @@ def mount_cgroup(m: Mount, root: int, cgroup: Cgroup | None) -> None:
             linux.mount_setattr(top, "", linux.MOUNT_ATTR_RDONLY)
     finally:
         os.close(top)
+
+
+def _mount_v2(m: Mount, root: int, cgroup: Cgroup | None) -> None:
+    try:
+        mounts.mount_inside({**m, "type": "cgroup2", "source": "cgroup"}, root)
+    except RuntimeFault as e:
+        if e.errno != errno.EPERM or not cgroup or not cgroup.layout.v2:
+            raise
+        # a user namespace, and the host's cgroup namespace, which it does not own
+        source = cgroup.layout.v2 + cgroup.path
+        mounts.mount_inside({**m, "type": "bind", "source": source, "options": ["bind", *m.get("options", ())]}, root)
 
 
 def _bind_hierarchies(cgroup: Cgroup, words: list[str], top: int) -> None:

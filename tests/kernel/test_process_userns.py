@@ -203,6 +203,32 @@ def test_a_cgroup_of_its_own(userbox: Box) -> None:
         cgroup.delete()
 
 
+def test_its_cgroup_where_the_cgroup_namespace_is_the_hosts(userbox: Box) -> None:
+    if not detect().v2:
+        pytest.skip("needs a hierarchy of cgroup v2")
+    userbox.linux["namespaces"] = [entry for entry in userbox.linux["namespaces"] if entry["type"] != "cgroup"]
+    userbox.mount("/mnt", "cgroup2", "cgroup", "ro", "nosuid", "nodev", "noexec")
+    with pytest.raises(RuntimeFault, match="cannot mount cgroup2 at /mnt: operation not permitted"):
+        userbox.create("true")
+    again(userbox)
+    cgroup = Cgroup(detect(), f"/mini-test-userns/{os.getpid()}")
+    cgroup.create()
+    shown = f"{detect().v2}{cgroup.path}"
+    os.makedirs(shown, exist_ok=True)  # on a hybrid host the runtime has nothing to do there
+    userbox.options["cgroup"] = cgroup
+    try:
+        assert userbox.sh("stat -c %i /mnt; ls /mnt/cgroup.procs").split() == [
+            str(os.stat(shown).st_ino),
+            "/mnt/cgroup.procs",
+        ]
+    finally:
+        userbox.close()
+        cgroup.delete()
+        if os.path.isdir(shown):
+            os.rmdir(shown)
+            os.rmdir(os.path.dirname(shown))
+
+
 def test_terminal(userbox: Box) -> None:
     userbox.process["terminal"] = True
     first = userbox.start("sh", "-c", "stat -c %u:%g $(tty); tty; exec sleep 60")

@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.conformance import Container, Runtime
+from tests.kernel.test_process_escape import OVERWRITE
+from tests.kernel.test_runtime_cli import checkout, digest
+from tests.support.conformance import Container, Runtime, until
 from tests.support.leaks import hierarchies
 from tests.support.requirements import CHECKOUT
 
+__all__ = ["checkout"]  # a fixture
 pytestmark = pytest.mark.requires("linux", "root", "netns", "overlay")
 
 
@@ -142,6 +145,31 @@ def test_a_label_is_not_written_through_the_image(container: Container, host: Pa
     container.process[field] = "confined"
     if container.attempt("create").code == 0:
         pytest.skip("this host has the module")
+
+
+# --- the interpreter (CVE-2019-5736) ----------------------------------------------------------------------------------------
+
+
+def test_exec_of_the_interpreter(runtime: Runtime, container: Container, checkout: Path) -> None:
+    """Whoever waits in the container for somebody to execute what it has replaced, `sh` say."""
+    python = checkout / ".venv/bin/python"
+    before = digest(python)
+    container.started()
+    Path(container.rootfs, "attack").write_text(f"#!/proc/self/exe\n{OVERWRITE}")
+    Path(container.rootfs, "attack").chmod(0o755)
+    Path(container.rootfs, "link").symlink_to("/proc/self/exe")
+    command, runtime.command = runtime.command, [str(checkout / "mini-runtime")]
+    try:
+        # whoever joins is not in its /proc before its program is found
+        assert container.exec("/link", "-c", OVERWRITE).code == 255
+        # in the background: while mini-runtime itself is there, its binary is busy
+        assert container.exec("/attack", options=("--detach",)).code == 0
+    finally:
+        runtime.command = command
+    answer = Path(container.rootfs, "answer")
+    until(answer.exists)
+    assert answer.read_text() == "EROFS"
+    assert digest(python) == before
 
 
 # --- identities (CVE-2022-36109, -29162, -27649, 2024-40635, 2026-30892) ----------------------------------------------------

@@ -209,6 +209,7 @@ def become_root() -> None:
         pass
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)  # a change of credentials makes it what fs.suid_dumpable says
 
 
 def _reachable(path: str) -> str:
