@@ -15,6 +15,7 @@ from tests.drivers import seen
 from tests.drivers.conftest import PROGRAM
 from tests.support import leaks
 from tests.support.containerd import Containerd
+from tests.support.requirements import CHECKOUT
 from tests.support.runner import Result
 
 pytestmark = pytest.mark.requires("linux", "root", "netns", "overlay", "ctr", "runc", "docker-registry")
@@ -166,17 +167,17 @@ def test_a_checkpoint_is_refused(node: Node) -> None:
     assert node.status(name) == "RUNNING"
 
 
-def test_the_configuration_that_the_docs_show(tmp_path: Path) -> None:
-    """docs/kubernetes.md: containerd reads it, and has the runtime then."""
-    from tests.support.requirements import CHECKOUT
-    from tests.support.runner import run_command
-
+def test_the_configuration_that_the_docs_show() -> None:
+    """docs/kubernetes.md: containerd starts with it, and so does its part for Kubernetes."""
     page = Path(CHECKOUT, "docs/kubernetes.md").read_text()
-    (config,) = re.findall(r"```toml\n(version = 2\n.*?)```", page, re.DOTALL)
-    (tmp_path / "config.toml").write_text(config)
-    dump = run_command(
-        ["containerd", "--config", str(tmp_path / "config.toml"), "config", "dump"], dict(os.environ)
-    ).out
-    section = dump.partition('[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mini]\n')[2]
+    (config,) = re.findall(r"```toml\nversion = 2\n(.*?)```", page, re.DOTALL)
+    containerd = Containerd(config)
+    try:
+        plugins = [line.split() for line in containerd.run("plugins", "list").lines]
+        config = containerd.configuration()
+    finally:
+        containerd.close()
+    assert [plugin[-1] for plugin in plugins if plugin[1] == "cri"] == ["ok"]
+    section = config.partition('[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mini]\n')[2]
     assert 'runtime_type = "io.containerd.runc.v2"' in section.partition("\n\n")[0]
     assert 'BinaryName = "/usr/local/bin/mini-runtime"' in section

@@ -14,12 +14,10 @@ from tests.support import leaks
 from tests.support.runner import Result, run_command
 from tests.support.terminal import Terminal
 
-# Without Kubernetes' part, which wants network plugins; overlayfs alone of the snapshotters.
 CONFIG = """\
 version = 2
 root = "{root}/root"
 state = "{root}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 [grpc]
 address = "{root}/socket"
@@ -32,16 +30,17 @@ path = "{root}/opt"
 class Containerd:
     """Runs until `close`, in a mount namespace of its own, so that whatever it leaves mounted goes with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str = "") -> None:
+        """`more` of its configuration."""
         self.root = tempfile.mkdtemp(prefix="mc", dir="/tmp")
         self.cgroup_parent = f"/mini-test-ctr-{secrets.token_hex(3)}"
         self.environ = {**os.environ, "CONTAINERD_ADDRESS": f"{self.root}/socket"}
-        config = f"{self.root}/config.toml"
-        with open(config, "w") as file:
-            file.write(CONFIG.format(root=self.root))
+        self._command = ["containerd", "--config", f"{self.root}/config.toml"]
+        with open(self._command[-1], "w") as file:
+            file.write(CONFIG.format(root=self.root) + more)
         self._log = open(f"{self.root}/log", "wb")
         self._daemon = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "containerd", "--config", config],
+            ["unshare", "--mount", "--propagation", "private", *self._command],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         try:
@@ -53,6 +52,10 @@ class Containerd:
     def run(self, *args: str, **options: Any) -> Result:
         """`ctr ARGS…`, with the options of `Mini.run`."""
         return run_command(["ctr", *args], self.environ, **options)
+
+    def configuration(self) -> str:
+        """As containerd has read it."""
+        return run_command([*self._command, "config", "dump"], self.environ).out
 
     def terminal(self, *args: str) -> Terminal:
         return Terminal(["ctr", *args], {**self.environ, "TERM": "xterm"})
