@@ -172,6 +172,37 @@ def test_a_start_that_fails_tells_why(container: Container) -> None:
     assert left(container) == []
 
 
+def test_debug_tells_the_steps(container: Container) -> None:
+    container.runtime.command[1:] = ["--debug"]
+    try:
+        done = container.run("true")
+    finally:
+        del container.runtime.command[1:]
+    steps = [line.partition("msg=")[2] for line in done.err.splitlines()]
+    assert len(steps) == 3 and all(step.startswith(f'"{container.id}: ') for step in steps), done.err
+    assert "level=debug" in done.err and "ready to execute true" in steps[1]
+
+
+def test_a_container_that_is_kept(container: Container) -> None:
+    assert container.run("true").code == 0 and not container.exists()
+    container.process["args"] = ["sh", "-c", "exit 3"]
+    assert container.attempt("run", "--keep").code == 3
+    state = container.state()
+    assert (state["status"], state["pid"]) == ("stopped", 0)
+    container.must("delete")
+    assert left(container) == []
+
+
+def test_streams_that_are_closed(container: Container) -> None:
+    """Nothing that the runtime opens takes their place: the container gets its own /dev/null."""
+    container.process["args"] = ["sh", "-c", "stat -L -c %t:%T /proc/self/fd/0 > /seen"]
+    container.save()
+    script = 'exec "$@" <&- >&-'
+    line = [*container.runtime.command, "--root", container.runtime.root, "run", "-b", container.bundle, container.id]
+    assert subprocess.run(["sh", "-c", script, "sh", *line], stderr=subprocess.PIPE).stderr == b""
+    assert Path(container.upper, "seen").read_text() == "1:3\n"
+
+
 # --- killed ------------------------------------------------------------------------------------------------------------
 
 # tests/support/killer.py's, of mini-runtime

@@ -88,6 +88,7 @@ def start(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
             else "cannot start an already running container"
         )
     launch.start_created(container.socket)
+    ctx.log.debug(f"{container.id}: process {container.pid} has executed its program")
     poststart(ctx, container, hooks_of(container.spec(), container))
     return 0
 
@@ -147,6 +148,7 @@ def destroy(ctx: Context, container: Container) -> None:
     except (FileNotFoundError, MiniError):
         pass  # killed before the spec was written: no hook had run
     container.remove()
+    ctx.log.debug(f"{container.id}: its processes, cgroup and state are gone")
     if hooks:
         hooks.run_all("poststop", "stopped", 0, ctx.log.warning)
 
@@ -246,8 +248,12 @@ class Making:
         try:
             self.container.save_spec(self.bundle.raw)
             self.hooks = hooks_of(self.spec, self.container)
+            self.ctx.log.debug(f"{self.id}: reserved in {self.container.directory}, its cgroup is {path}")
             process = self._launch()
             self.container.save_process(process.pid)
+            self.ctx.log.debug(
+                f"{self.id}: process {process.pid} is ready to execute {self.spec['process']['args'][0]}"
+            )
             if self.console_socket:
                 bundle.send_console(self.console_socket, process)
             if self.pid_file:
