@@ -18,7 +18,7 @@ import os
 
 from engine.containers import networking, records
 from engine.errors import Conflict, MiniError, UsageError
-from engine.runtime.network import nat, portrules
+from engine.runtime.network import nat, netlink, portrules
 from engine.runtime.network import nftables as nft
 
 TYPE_CHECKING = False
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from engine.containers.records import Record
     from engine.context import Context
     from engine.runtime.loop import Loop
+    from engine.runtime.network.netlink import Log
     from engine.runtime.network.nftables import Element
     from engine.runtime.network.proxy import Listener
 
@@ -83,7 +84,7 @@ class Claim:
 class Target:
     """Where published ports lead: the container's addresses on the networks by which it leaves. None where there are none."""
 
-    __slots__ = ("address", "address6", "bridge", "default", "endpoint")
+    __slots__ = ("_cables", "address", "address6", "bridge", "default", "endpoint")
 
     def __init__(self, ctx: Context, record: Record) -> None:
         joined = networking.joined_now(ctx, record)
@@ -92,13 +93,20 @@ class Target:
         self.address = by_name[first].address if first else ""
         self.address6 = by_name[first6].address6 if first6 else ""
         self.bridge = by_name[first].network.bridge if first else ""
-        self.endpoint = networking.endpoints(ctx, record)[first]["id"] if first else ""
+        ends = networking.endpoints(ctx, record)
+        self.endpoint = ends[first]["id"] if first else ""
+        self._cables = {ends[name]["host_ifname"] for name in (first, first6) if name}
         option = by_name[first].network.options.get(HOST_ADDRESS_OPTION, "") if first else ""
         self.default = default_addresses(ctx, option)
 
     def of(self, address: str) -> str:
         """The container's address for what comes to the host's `address`: IPv6 where it has that."""
         return self.address6 or self.address if ":" in address else self.address
+
+    def open_hairpin(self, log: Log | None) -> None:
+        """For the container that asks for its own port at the host's address."""
+        with netlink.Netlink() as route:
+            route.apply([netlink.hairpin_port(cable) for cable in sorted(self._cables)], log)
 
 
 def default_addresses(ctx: Context, option: str = "") -> tuple[str, ...]:
@@ -151,6 +159,8 @@ class Published:
         state["Ports"] = [_mapping(claim, address, target) for claim in claims for address, _ in claim.sockets]
         self._record.save_state(state)
         try:
+            if elements:
+                target.open_hairpin(self._ctx.log)
             self._translate(elements)
         except BaseException:
             for claim in fresh:
@@ -281,6 +291,8 @@ def put_back(ctx: Context) -> int:
     running = records.list_all(ctx.paths, lambda record: bool(_mappings(record)))
     missing = portrules.put_back(nat.TABLE, [e for record in running for e in _elements_now(ctx, record)], ctx.log)
     for record in running:
+        # a cable that was plugged in again has lost it
+        Target(ctx, record).open_hairpin(None)
         # one that has ended meanwhile had nothing to withdraw
         if missing and not _mappings(record):
             withdraw(record.id)
@@ -299,8 +311,8 @@ def _elements_now(ctx: Context, record: Record) -> list[Element]:
 
 def owners(bridges: set[str]) -> set[str]:
     """IDs of the containers at these bridges that the packet filter has something of."""
-    with nft.connect() as netlink:
-        found = portrules.present(nat.TABLE, netlink, lambda e: nft.owner_of(e.owner) in bridges)
+    with nft.connect() as connection:
+        found = portrules.present(nat.TABLE, connection, lambda e: nft.owner_of(e.owner) in bridges)
     return {e.owner.rpartition(" ")[2] for e in found}
 
 

@@ -156,8 +156,9 @@ def _publish(ctx: Context, record: Record, old: dict[str, Any], runs: bool) -> N
     try:
         publishing.follow(ctx, record)
     except MiniError:
-        record.config["HostConfig"] = record.config["HostConfig"] | {"PortBindings": old.get("PortBindings")}
-        record.config["Config"]["ExposedPorts"] = exposed
+        record.config["HostConfig"] = old
+        if added:
+            record.config["Config"]["ExposedPorts"] = exposed
         record.save_config()
         raise
 

@@ -37,7 +37,7 @@ _NLA_F_NESTED, _NLA_TYPE_MASK = 0x8000, 0x3FFF
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE = 16, 17, 18, 20, 24, 26
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_PID = 1, 3, 4, 10, 18, 19
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_ISOLATED = 4, 5, 33
+IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 5, 4, 33
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_F_NODAD = 1, 2, 4, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 IFF_UP = 1
@@ -294,6 +294,14 @@ def isolate_port(name: str) -> Change:
     body = ifinfo() + string(IFLA_IFNAME, name)
     body += nested(IFLA_LINKINFO, string(IFLA_INFO_SLAVE_KIND, "bridge"), data)
     return Change(RTM_NEWLINK, 0, body, f"ip link set {name} type bridge_slave isolated on")
+
+
+def hairpin_port(name: str) -> Change:
+    """The bridge also passes back through the port what has come from it: with br_netfilter it is translated in the bridge."""
+    data = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_MODE, b"\1"))
+    body = ifinfo() + string(IFLA_IFNAME, name)
+    body += nested(IFLA_LINKINFO, string(IFLA_INFO_SLAVE_KIND, "bridge"), data)
+    return Change(RTM_NEWLINK, 0, body, f"ip link set {name} type bridge_slave hairpin on", tolerate=(errno.ENODEV,))
 
 
 def add_address(index: int, name: str, address: str, prefix: int, broadcast: str = "") -> Change:

@@ -16,6 +16,7 @@ from engine.runtime.network.netlink import (
     NETLINK_NETFILTER,
     NLM_F_APPEND,
     NLM_F_CREATE,
+    NLM_F_EXCL,
     NLM_F_REQUEST,
     Change,
     Netlink,
@@ -193,8 +194,8 @@ class Table:
         return self._change(_NEWSET, NLM_F_CREATE, body, f"nft add map {self} {map.name} '{{ type {map.text}; }}'")
 
     def add_elements(self, elements: Sequence[Element]) -> list[Change]:
-        """A message for each map. EEXIST where a key has another value."""
-        return self._elements(_NEWSETELEM, NLM_F_CREATE, "add", elements)
+        """A message for each map. EEXIST where a key is there."""
+        return self._elements(_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, "add", elements)
 
     def remove_elements(self, elements: Sequence[Element]) -> list[Change]:
         """ENOENT where one is not there."""

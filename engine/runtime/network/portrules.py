@@ -155,14 +155,18 @@ def put_back(table: nft.Table, wanted: Iterable[nft.Element], log: Log | None = 
 
     def changes(netlink: Netlink) -> list[Change]:
         there = present(table, netlink, lambda e: (e.map.name, e.key) in expected)
-        values = {(e.map.name, e.key): e.value for e in there}
-        missing[:] = [e for key, e in expected.items() if values.get(key) != e.value]
-        wrong = [e for e in missing if (e.map.name, e.key) in values]
+        right = {(e.map.name, e.key) for e in there if _is_same(e, expected[e.map.name, e.key])}
+        missing[:] = [e for key, e in expected.items() if key not in right]
+        wrong = [e for e in there if (e.map.name, e.key) not in right]
         return [*table.remove_elements(wrong), *table.add_elements(missing)]
 
     if expected:
         nft.transact(changes, log)
     return len(missing)
+
+
+def _is_same(one: nft.Element, other: nft.Element) -> bool:
+    return (one.value, one.owner) == (other.value, other.owner)
 
 
 def present(table: nft.Table, netlink: Netlink, match: Callable[[nft.Element], bool]) -> list[nft.Element]:

@@ -111,6 +111,8 @@ def _ipv6_steps(route: IPRoute, network: Network, ipv6: dict[str, Any]) -> Itera
             f"network {network.name} has IPv6, and this kernel has none", "make the network without --ipv6"
         )
     yield from _sysctl(disable, "0")
+    # The link's own address, too, is there at once: without it the kernel cannot ask where a container is.
+    yield from _sysctl(f"/proc/sys/net/ipv6/conf/{network.bridge}/accept_dad", "0")
     address, prefix = ipv6["gateway"], Subnet(ipv6["subnet"]).prefix
     if (address, prefix) not in _addresses(route, index, _AF_INET6):
         yield (
