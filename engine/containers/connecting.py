@@ -112,7 +112,8 @@ def _lead(ctx: Context, record: Record, pid: int) -> None:
     for name, key in zip(networking.gateways(joined), ("gateway", "gateway6"), strict=True):
         if name:
             link.set_default(pid, now[name]["ifname"], [now[name][key]], ctx.log)
-    if "Ports" in record.load_state():
+    host = record.config["HostConfig"]
+    if host.get("PortBindings") or host.get("PublishAllPorts"):
         from engine.containers import publishing
 
         publishing.follow(ctx, record)

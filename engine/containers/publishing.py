@@ -147,7 +147,7 @@ class Published:
     def fit(self, state: dict[str, Any]) -> None:
         """Makes it what the config wants and the networks are. Conflict where a port is taken: then nothing has changed.
 
-        Writes `Ports` into the state, and saves it.
+        Writes `Ports` into the state, and saves it; none where no network leads out.
         """
         from engine.runtime import rlimits
 
@@ -156,7 +156,10 @@ class Published:
         asked = wanted(self._record.config) if target.address else []
         claims, fresh, gone = self._claimed(asked, target)
         elements = list(_elements(claims, target, self._record.id))
-        state["Ports"] = [_mapping(claim, address, target) for claim in claims for address, _ in claim.sockets]
+        if target.address:
+            state["Ports"] = [_mapping(claim, address, target) for claim in claims for address, _ in claim.sockets]
+        else:
+            state.pop("Ports", None)
         self._record.save_state(state)
         try:
             if elements:
