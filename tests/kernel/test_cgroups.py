@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import RuntimeFault, Unsupported
+from engine.errors import RuntimeFault, Unsupported, UsageError
 from engine.runtime.cgroups.manager import Cgroup, Layout, detect
 
 pytestmark = pytest.mark.requires("linux", "root")
@@ -358,6 +358,154 @@ class TestV2:
         assert open(f"{unified.directories()[0]}/cgroup.max.depth").read() == "3\n"
         with pytest.raises(Unsupported, match="name"):
             unified.apply({"unified": {"../../cgroup.max.depth": "3"}})
+
+
+@pytest.mark.requires("cgroup-v2")
+class TestV2Limits:
+    """On a host whose controllers are in the unified tree (scripts/test-vm)."""
+
+    def test_limits_read_back(self, cgroup: Cgroup) -> None:
+        cgroup.apply(
+            {
+                "memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20},
+                "cpu": {"shares": 512, "quota": 150000, "period": 100000, "cpus": "0", "mems": "0", "burst": 10000},
+                "pids": {"limit": 50},
+                "unified": {"memory.high": str(48 << 20), "memory.oom.group": "1"},
+            }
+        )
+        expected = {
+            "memory.max": str(64 << 20),
+            "memory.swap.max": str(32 << 20),
+            "memory.low": str(32 << 20),
+            "memory.high": str(48 << 20),
+            "memory.oom.group": "1",
+            "cpu.max": "150000 100000",
+            "cpu.max.burst": "10000",
+            "cpu.weight": "59",
+            "cpuset.cpus": "0",
+            "pids.max": "50",
+        }
+        assert {file: read(cgroup, "memory", file) for file in expected} == expected
+
+    def test_the_number_of_processes_is_limited(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"pids": {"limit": 5}})
+        assert inside(cgroup, lambda: forks(20)) == 4
+
+    def test_beyond_the_memory_limit_it_is_killed_and_counted(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"memory": {"limit": 32 << 20, "swap": 32 << 20}})
+        assert cgroup.oom_kill_count() == 0
+        assert inside(cgroup, lambda: len(bytearray(b"x") * (128 << 20))) == -signal.SIGKILL
+        assert cgroup.oom_kill_count() == 1
+
+    def test_a_limit_below_use_is_refused_on_demand(self, cgroup: Cgroup) -> None:
+        sleeper(cgroup)
+        with pytest.raises(UsageError, match="in use"):
+            cgroup.set_limits({"memory": {"limit": 4096, "checkBeforeUpdate": True}})
+
+    def test_a_processor_is_shared_out(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"cpu": {"quota": 10000, "period": 100000}})
+
+        def spin() -> None:
+            cgroup.enter()
+            while True:
+                pass
+
+        pid = child(spin)
+        deadline = time.monotonic() + 60
+        while not cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
+        wait(pid)
+        assert cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] > 0
+
+    def test_idle(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"cpu": {"shares": 512, "idle": 1}})
+        assert read(cgroup, "cpu", "cpu.idle") == "1"
+        cgroup.set_limits({"cpu": {"shares": 1024, "idle": 0}})
+        assert (read(cgroup, "cpu", "cpu.idle"), read(cgroup, "cpu", "cpu.weight")) == ("0", "100")
+
+    def test_stats(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"memory": {"limit": 64 << 20}, "pids": {"limit": 9}})
+        sleeper(cgroup)
+        stats = cgroup.stats()
+        assert stats["pids"] == {"current": 1, "limit": 9}
+        assert stats["memory"]["usage"]["limit"] == 64 << 20
+        assert 0 < stats["memory"]["usage"]["usage"] < 64 << 20
+        assert "inactive_file" in stats["memory"]["raw"]
+        assert stats["cpu"]["usage"]["total"] > 0
+        assert 0 in stats["cpuset"]["cpus"]
+
+    def test_throttles_of_a_block_device(self, cgroup: Cgroup) -> None:
+        device = next((d for d in os.listdir("/sys/block") if d.startswith("vd")), None)
+        if device is None:
+            pytest.skip("no virtio disk")
+        with open(f"/sys/block/{device}/dev") as file:
+            major, minor = (int(number) for number in file.read().split(":"))
+        cgroup.apply({"blockIO": {"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1048576}]}})
+        assert read(cgroup, "io", "io.max") == f"{major}:{minor} rbps=1048576 wbps=max riops=max wiops=max"
+
+    def test_processes_in_the_parent_are_named(self, cgroup: Cgroup) -> None:
+        """No controller can be given on below them."""
+        shell = child(signal.pause)
+        parent = f"{os.path.dirname(cgroup.directories()[0])}/busy"
+        os.mkdir(parent)
+        try:
+            _write(f"{parent}/cgroup.procs", str(shell))
+            box = Cgroup(cgroup.layout, f"{os.path.dirname(cgroup.path)}/busy/box")
+            box.create()
+            assert inside(box, os.getpid) > 0
+            with pytest.raises(Unsupported, match=f"cannot be given on below {parent}, which holds processes: {shell}"):
+                box.apply({"memory": {"limit": 64 << 20}})
+            with pytest.raises(Unsupported, match=f"the memory controller cannot .* holds processes: {shell}"):
+                box.apply({"unified": {"memory.max": "max"}})
+        finally:
+            os.kill(shell, signal.SIGKILL)
+            wait(shell)
+            box.delete()
+
+    def test_a_threaded_parent(self, cgroup: Cgroup) -> None:
+        """It gives on what divides threads; memory belongs to a process as a whole."""
+        name = f"/mini-test-threads-{os.getpid()}"
+        parent = f"{cgroup.layout.v2}{name}"
+        os.mkdir(parent)
+        _write(f"{parent}/cgroup.type", "threaded")
+        box = Cgroup(cgroup.layout, f"{name}/box")
+        try:
+            box.create()
+            assert open(f"{box.directories()[0]}/cgroup.type").read() == "threaded\n"
+            box.apply({"pids": {"limit": 20}})
+            with pytest.raises(Unsupported, match="is threaded .*no memory controller"):
+                box.apply({"memory": {"limit": 64 << 20}})
+        finally:
+            box.delete()
+
+    def test_a_user_gets_the_files_that_are_safe(self, cgroup: Cgroup) -> None:
+        cgroup.give_to(1000)
+        directory = cgroup.directories()[0]
+        owners = {name: os.stat(f"{directory}/{name}").st_uid for name in (".", "cgroup.procs", "memory.max")}
+        assert owners == {".": 1000, "cgroup.procs": 1000, "memory.max": 0}
+
+
+def test_huge_pages(cgroup: Cgroup) -> None:
+    """Also on a hybrid host, where the controller may be the only one of the unified tree."""
+    if "hugetlb" not in cgroup.layout.v2_controllers:
+        pytest.skip("no hugetlb controller in the unified tree")
+    cgroup.apply({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]})
+    assert read(cgroup, "hugetlb", "hugetlb.2MB.max") == str(4 << 20)
+    assert read(cgroup, "hugetlb", "hugetlb.2MB.rsvd.max") == str(4 << 20)
+    assert cgroup.stats()["hugetlb"]["2MB"]["usage"] == 0
+
+
+def test_what_no_controller_here_does_is_an_error(cgroup: Cgroup) -> None:
+    """Of those that only v1 or special hardware has, which is where this host may lack them."""
+    for name, resources in (
+        ("net_cls", {"network": {"classID": 1}}),
+        ("net_prio", {"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
+        ("rdma", {"rdma": {"mlx5_1": {"hcaHandles": 3}}}),
+    ):
+        if name not in cgroup.layout.v1 and name not in cgroup.layout.v2_controllers:
+            with pytest.raises(Unsupported, match=f"no {name} controller"):
+                cgroup.apply(resources)
 
 
 @pytest.fixture

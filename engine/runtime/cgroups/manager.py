@@ -93,7 +93,7 @@ class Cgroup:
         """Sets the limits of `resources`, also while the container runs; devices and `unified` stay as they are."""
         for controller in limits.wanted(resources):
             place = self._place(controller)
-            for file, value in limits.settings(controller, place in self.layout.v1, resources, self._reader(place)):
+            for file, value in limits.settings(place, place in self.layout.v1, resources, self._reader(place)):
                 write(f"{self._directory(place)}/{file}", value)
 
     def _place(self, controller: str) -> str:

@@ -20,22 +20,26 @@ def delegate(root: str, path: str, controllers: frozenset[str]) -> None:
     """Switches `controllers` on from `root` down to the parent of `path`, so that the cgroup there has their files.
 
     One by one: a controller that cannot be switched on (cpuset with real-time processes about) must not cost the
-    others; whoever asks for its limit learns why (`missing`). A cgroup that holds processes cannot switch any on ("no
-    internal processes"), except the true root. In a container the root that is seen is none: as dind does, its
-    processes move into a leaf named `init`.
+    others; whoever asks for its limit learns why (`require`). A cgroup that holds processes is left as it is: it cannot
+    give on memory or io ("no internal processes"), and cpu or pids would make it the root of threaded ones. In a
+    container the root that is seen is such a one: as dind does, its processes move into a leaf named `init`.
     """
     for directory in _above(root, path):
-        for controller in sorted(controllers - _words(f"{directory}/cgroup.subtree_control")):
+        missing = controllers - _words(f"{directory}/cgroup.subtree_control")
+        if missing and _holds_processes(directory):
+            if directory != root:
+                continue
+            _evacuate(root)
+        for controller in sorted(missing):
             try:
                 _switch_on(directory, controller)
-            except RuntimeFault as e:
-                if e.errno != errno.EBUSY or directory != root:
-                    continue
-                _evacuate(root)
-                try:
-                    _switch_on(directory, controller)
-                except RuntimeFault:
-                    continue
+            except RuntimeFault:
+                continue
+
+
+def _holds_processes(directory: str) -> bool:
+    """The true root, which alone has no type, may."""
+    return read(f"{directory}/cgroup.type") is not None and bool(read(f"{directory}/cgroup.procs"))
 
 
 def _above(root: str, path: str) -> Iterator[str]:
@@ -88,22 +92,19 @@ def require(root: str, path: str, controller: str) -> None:
     for directory in _above(root, path):
         if controller in _words(f"{directory}/cgroup.subtree_control"):
             continue
+        what = f"the {controller} controller cannot be given on below {directory}"
+        if _holds_processes(directory):
+            pids = " ".join((read(f"{directory}/cgroup.procs") or "").split()[:5])
+            raise Unsupported(f"{what}, which holds processes: {pids}", "choose a parent without processes of its own")
         try:
             _switch_on(directory, controller)
         except RuntimeFault as e:
-            raise Unsupported(*_refusal(directory, controller, e)) from e
+            hint = None
+            if e.errno == errno.ENOENT:
+                hint = f"what is above does not give it on: see {os.path.dirname(directory)}/cgroup.subtree_control"
+            raise Unsupported(f"{what}: {os.strerror(e.errno).lower()}", hint) from e
     if controller not in _words(f"{root}{path}/cgroup.controllers"):
         raise Unsupported(f"the cgroup {root}{path} has no {controller} controller")
-
-
-def _refusal(directory: str, controller: str, e: RuntimeFault) -> tuple[str, str | None]:
-    message = f"the {controller} controller cannot be given on below {directory}: {os.strerror(e.errno).lower()}"
-    if e.errno == errno.EBUSY:
-        pids = " ".join((read(f"{directory}/cgroup.procs") or "").split()[:5])
-        return f"{message} (it holds processes: {pids})", "choose a parent without processes of its own"
-    if e.errno == errno.ENOENT:
-        return message, f"what is above does not give it on: see {os.path.dirname(directory)}/cgroup.subtree_control"
-    return message, None
 
 
 def join(directory: str, who: str) -> None:
