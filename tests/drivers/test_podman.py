@@ -71,6 +71,7 @@ def story(podman: RunningPodman, image: str) -> Iterator[Story]:
     podman.run("rm", "--all", "--force", "--time", "0")
     # conmon's and pods' are Podman's own
     assert [path for path in leaks.cgroups(podman.cgroup_parent) if "/libpod-" in path] == []
+    assert [name for name in os.listdir(f"{podman.root}/state") if not name.startswith(".")] == []
 
 
 def test_what_podman_says_of_it(story: Story) -> None:

@@ -34,7 +34,8 @@ class Containerd:
         """`more` of its configuration."""
         self.root = tempfile.mkdtemp(prefix="mc", dir="/tmp")
         self.cgroup_parent = f"/mini-test-ctr-{secrets.token_hex(3)}"
-        self.environ = {**os.environ, "CONTAINERD_ADDRESS": f"{self.root}/socket"}
+        self.socket = f"{self.root}/socket"
+        self.environ = {**os.environ, "CONTAINERD_ADDRESS": self.socket}
         self._command = ["containerd", "--config", f"{self.root}/config.toml"]
         with open(self._command[-1], "w") as file:
             file.write(CONFIG.format(root=self.root) + more)
@@ -62,9 +63,10 @@ class Containerd:
 
     def remove_containers(self) -> None:
         """A shim lives as long as its task, and longer than containerd."""
-        for name in self.run("containers", "list", "-q").lines:
-            self.run("task", "delete", "--force", name, check=False)
-            self.run("containers", "rm", name)
+        for namespace in self.run("namespaces", "list", "-q").lines:
+            for name in self.run("-n", namespace, "containers", "list", "-q").lines:
+                self.run("-n", namespace, "task", "delete", "--force", name, check=False)
+                self.run("-n", namespace, "containers", "rm", name)
 
     def close(self) -> None:
         """Idempotent."""

@@ -68,17 +68,22 @@ class RunningPodman(Podman):
         config = f"{self.root}/containers.conf"
         # What Podman asks for by default may be more than root without CAP_SYS_RESOURCE may have.
         limits = '"nofile=1024:4096", "nproc=4096:4096"'
+        # not --runtime-flag: the command that cleans up after a container is not given it
+        wrapper = f"{self.root}/{runtime}"
+        with open(wrapper, "w") as file:
+            file.write(f'#!/bin/sh\nexec {program} --root {self.root}/state "$@"\n')
+        os.chmod(wrapper, 0o755)
         with open(config, "w") as file:
             file.write(
                 f'[containers]\ndefault_ulimits = [{limits}]\ninit_path = "{shutil.which("tini")}"\n'
                 f'[engine]\nlock_type = "file"\nevents_logger = "file"\ncgroup_manager = "cgroupfs"\n'
-                f'runtime_supports_json = ["{runtime}"]\n[engine.runtimes]\n{runtime} = ["{program}"]\n'
+                f'runtime_supports_json = ["{runtime}"]\n[engine.runtimes]\n{runtime} = ["{wrapper}"]\n'
             )
         self.environ["CONTAINERS_CONF"] = config
 
     def command(self, *args: str) -> list[str]:
         places = ["--tmpdir", f"{self.root}/tmp", "--volumepath", f"{self.root}/volumes"]
-        return super().command(*places, "--runtime", self.runtime, "--runtime-flag", f"root={self.root}/state", *args)
+        return super().command(*places, "--runtime", self.runtime, *args)
 
     def terminal(self, *args: str) -> Terminal:
         return Terminal(self.command(*args), {**self.environ, "TERM": "xterm"})

@@ -17,6 +17,7 @@ from engine import host
 from tests.support import isolation
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CNI_PLUGINS = "/usr/lib/cni"
 SHARED_IMAGES = os.path.join(os.path.dirname(CHECKOUT), "shared", "images")
 
 # Never a failure: data beside the repository, and the host's choice of cgroup layout.
@@ -93,6 +94,7 @@ _CHECKS: dict[str, Callable[[], bool]] = {
     "iproute2": _has("ip"),
     "crun": _has("crun"),
     "runc": _has("runc"),
+    "cni": lambda: all(os.path.exists(f"{CNI_PLUGINS}/{name}") for name in ("bridge", "host-local", "loopback")),
     "ctr": _has("containerd", "ctr", "containerd-shim-runc-v2"),
     "skopeo": _has("skopeo"),
     "podman": _has("podman"),
@@ -111,6 +113,7 @@ _REASONS = {
     "erofs-utils": "no erofs-utils",
     "docker": "no Docker engine (Debian: docker.io), or not root",
     "docker-registry": "no docker-registry (Debian has it)",
+    "cni": f"no network plugins in {CNI_PLUGINS} (Debian: containernetworking-plugins)",
     "ctr": "no containerd with its client ctr (Debian: containerd)",
     "shared-images": f"no {SHARED_IMAGES}",
     "nft": "no nft (Debian: nftables)",
