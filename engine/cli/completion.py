@@ -74,6 +74,7 @@ _PRUNE = ("label", "label!", "until")
 _FILTERS = {
     "container prune": _PRUNE,
     "events": ("container", "event", "image", "label", "network", "scope", "type", "volume"),
+    "images": ("before", "dangling", "label", "reference", "since", "until"),
     "image prune": (*_PRUNE, "dangling"),
     "ps": (
         "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish", "since",

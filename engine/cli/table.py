@@ -248,6 +248,7 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         (
             ('all', '', False, False, ('-a', '--all')),
             ('digests', '', False, False, ('--digests',)),
+            ('filter', 'filter', True, None, ('-f', '--filter')),
             ('format', 'string', False, None, ('--format',)),
             ('no_trunc', '', False, False, ('--no-trunc',)),
             ('quiet', '', False, False, ('-q', '--quiet')),

@@ -114,13 +114,9 @@ def stream(text: str) -> str:
 
 
 def ulimit(text: str) -> str:
-    from engine.containers.config import ulimit as read
+    from engine.containers import config
 
-    try:
-        read(text)
-    except UsageError as e:
-        raise _Invalid(e.message) from None
-    return text
+    return _readable(text, config.ulimit)
 
 
 def variable(text: str) -> str:
@@ -245,18 +241,19 @@ def network(text: str) -> str:
     """`NAME`, or `name=NAME,alias=…`: checked here, since Docker's client tells it of the option; taken apart by netoptions."""
     from engine.containers import netoptions
 
-    try:
-        netoptions.parse(text)
-    except UsageError as e:
-        raise _Invalid(e.message) from None
-    return text
+    return _readable(text, netoptions.parse)
 
 
 def link(text: str) -> str:
     from engine.containers import netoptions
 
+    return _readable(text, netoptions.link)
+
+
+def _readable(text: str, read: Callable[[str], object]) -> str:
+    """The text as it is, once it is known that `read` can read it."""
     try:
-        netoptions.link(text)
+        read(text)
     except UsageError as e:
         raise _Invalid(e.message) from None
     return text

@@ -12,7 +12,7 @@ import os
 import stat
 from contextlib import ExitStack
 
-from engine import events, files, linux
+from engine import events, linux
 from engine.containers import copyroots, copyrules
 from engine.containers.copyroots import Root
 from engine.context import Context
@@ -252,18 +252,13 @@ def _to_stream(thing: _Source, stdout: int) -> Copied:
 def _from_stream(ctx: Context, stack: ExitStack, stdin: int, root: Root, path: str, shown: str) -> Copied:
     """Extracts a tar, plain or compressed, which is spooled to a file without a name: it is read in two passes, and a killed
     copy leaves nothing."""
-    from engine.images.archive import FdStream, expanded
+    from engine.images.archive import spooled
 
     found, kind = _find(root, path)
     if kind != "directory":
         raise UsageError(f'destination "{shown}" must be a directory')
-    files.make_dirs(ctx.paths.downloads, 0o700)
-    spool = os.open(ctx.paths.downloads, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    spool = spooled(stdin, ctx.paths.downloads)
     stack.callback(os.close, spool)
-    for chunk in expanded(FdStream(stdin), "the archive"):
-        view = memoryview(chunk)
-        while view:
-            view = view[os.write(spool, view) :]
     with _writer(root, found, True) as tree:
         for entry in read_entries(spool):
             _add(tree, root, entry, data=spool)

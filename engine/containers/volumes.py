@@ -103,21 +103,16 @@ def import_(ctx: Context, name: str, source: str | int) -> None:
     The archive may be hostile: nothing of it gets out of the volume, and nothing of it gets in before all of it is read. Raises
     NotFound, LayerError, ArchiveError, Conflict, StoreError.
     """
-    from engine.images.archive import FdStream, expanded, open_input
+    from engine.images.archive import open_input, spooled
 
     Volumes(ctx.paths).get(name)
     with ExitStack() as stack:
         archive = open_input(source)
         if isinstance(source, str):
             stack.callback(os.close, archive)
-        files.make_dirs(ctx.paths.downloads, 0o700)
+        spool = spooled(archive, ctx.paths.downloads)
+        stack.callback(os.close, spool)
         try:
-            spool = os.open(ctx.paths.downloads, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            stack.callback(os.close, spool)
-            for chunk in expanded(FdStream(archive), "the archive"):
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(spool, view) :]
             with records.using_volumes(ctx.paths, shared=True):
                 volume = Volumes(ctx.paths).get(name)
                 data = volumemounts.open_content(ctx, stack, volume)

@@ -187,7 +187,7 @@ def open_archive(source: str | int, downloads: str) -> Iterator[Archive]:
     spool = -1
     try:
         if not _is_plain_tar(fd):
-            spool = _spooled(fd, downloads)
+            spool = spooled(fd, downloads)
         yield TarArchive(fd if spool < 0 else spool)
     finally:
         for opened in (spool, fd if isinstance(source, str) else -1):
@@ -241,7 +241,7 @@ def _is_plain_tar(fd: int) -> bool:
     return not is_compressed(os.pread(fd, 4, 0))
 
 
-def _spooled(fd: int, downloads: str) -> int:
+def spooled(fd: int, downloads: str) -> int:
     """The archive unpacked into a file that lost its name at once: it goes with its last descriptor, also after SIGKILL."""
     make_dirs(downloads, 0o700)
     path = f"{downloads}/{os.urandom(16).hex()}.archive"

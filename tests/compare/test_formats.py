@@ -234,6 +234,32 @@ LISTINGS = [
     ],
     ["images", "--format", "table {{.Foo}}|{{.ID}}", "nosuch"],
     ["images", "-q", "--format", "{{.Tag}}", "{}"],
+    *[
+        [
+            "images",
+            *(word for text in filters.split() for word in ("--filter", text)),
+            "--format",
+            "{{.Repository}}:{{.Tag}}",
+        ]
+        for filters in (
+            "reference={repository}",
+            "reference=*/*/host",
+            "reference=*/*/host:l*",
+            "reference=nosuch",
+            "reference=*",
+            "reference=nosuch reference={repository}",
+            "label=made.by reference={repository}",
+            "label=nosuch",
+            "label=made.by=nosuch",
+            "dangling=true",
+            "dangling=false reference={repository}",
+            "nosuch=1",
+            "before={} reference={repository}",
+            "since={} reference={repository}",
+            "before=nosuch",
+            "since=nosuch",
+        )
+    ],
     ["images", "--digests", "--format", "table {{.ID}}", "{repository}"],
     *[
         ["volume", "ls", "--format", t]

@@ -87,7 +87,7 @@ CORPUS = [
     "container inspect --size a",
     "wait a b",
     "images",
-    "images -a alpine --digests --no-trunc -q",
+    "images -a alpine --digests --no-trunc -q -f dangling=true --filter label=a",
     "image ls --format {{.ID}}",
     "pull -q alpine:3.20",
     "image pull --platform=linux/arm64 alpine",

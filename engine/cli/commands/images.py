@@ -9,6 +9,7 @@ from engine.cli.templates import Row
 from engine.context import Context
 from engine.images.reference import Reference
 from engine.storage.images import Image, ImageStore
+from engine.times import nanoseconds_of
 
 HEADERS = {
     "Repository": "REPOSITORY",
@@ -38,16 +39,26 @@ _NOT_COUNTED = {"Containers": "N/A", "SharedSize": "N/A", "UniqueSize": "N/A"}
 
 
 def main(
-    context: Context, repository: str | None, all: bool, digests: bool, format: str | None, no_trunc: bool, quiet: bool
+    context: Context,
+    repository: str | None,
+    all: bool,
+    digests: bool,
+    filter: list[str],
+    format: str | None,
+    no_trunc: bool,
+    quiet: bool,
 ) -> None:
     now = time.time()
     rows = []
+    filters = _Filters(context, filter) if filter else None
     if digests and (format or "").startswith("table {{") and "{{.Digest}}" not in (format or ""):
         format = f"{format}\t{{{{.Digest}}}}"
     digests = digests or "{{.Digest}}" in (format or "")
     for image in ImageStore(context.paths).list_():
+        if filters and not filters.match(image):
+            continue
         for name, tag, digest in names(image, digests):
-            if repository and not _matches(repository, name, tag):
+            if repository and not _matches(repository, name, tag) or filters and not filters.match_name(name, tag):
                 continue
             rows.append(
                 Row(
@@ -67,6 +78,41 @@ def main(
             )
     columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
     templates.show(rows, columns, HEADERS, format, "ID" if quiet else None, _RAW_QUIET if quiet else _RAW)
+
+
+class _Filters:
+    """`--filter`, Docker's (moby, daemon/images/images.go): of several references one must match, of the rest all."""
+
+    def __init__(self, context: Context, given: list[str]) -> None:
+        """UsageError and NotFound in Docker's words."""
+        from engine.cli import values
+        from engine.system import prune
+
+        by_name: dict[str, list[str]] = {"before": [], "since": [], "reference": []}
+        rest: list[str] = []
+        for text in given:
+            name, _, value = text.partition("=")
+            by_name.get(name, rest).append(value if name in by_name else text)
+        store = ImageStore(context.paths)
+        self._before, self._since = (
+            [nanoseconds_of(store.resolve(value).created) for value in by_name[name]] for name in ("before", "since")
+        )
+        self._references = by_name["reference"]
+        known = ("dangling", "label", "until", *by_name)
+        self._rest = prune.Filters(rest, known, lambda text: values.since(text, time.time()))
+
+    def match(self, image: Image) -> bool:
+        created = nanoseconds_of(image.created)
+        dangling = self._rest.switches.get("dangling")
+        return (
+            all(created < bound for bound in self._before)
+            and all(created > bound for bound in self._since)
+            and dangling in (None, not image.tags)
+            and self._rest.match((image.config.get("config") or {}).get("Labels"), created / 1e9)
+        )
+
+    def match_name(self, name: str, tag: str) -> bool:
+        return not self._references or any(_matches(wanted, name, tag) for wanted in self._references)
 
 
 def names(image: Image, digests: bool) -> list[tuple[str, str, str]]:

@@ -60,10 +60,11 @@ def networks(context: Context, names: list[str], format: str | None, verbose: bo
 
 def _show(context: Context, names: list[str], format: str | None, kinds: Sequence[Finder]) -> int:
     template = templates.parse(format, exit_code=64) if format and format != "json" else None
-    shown, errors = [], []
+    found, shown, errors = [], [], []
     for name in names:
         try:
             go_type, value = _first(context, name, kinds)
+            found.append(value)
             shown.append(_by_template(template, go_type, value) if template else _json(go_type, value))
         except NotFound as e:
             errors.append(e.message)
@@ -76,7 +77,7 @@ def _show(context: Context, names: list[str], format: str | None, kinds: Sequenc
     else:
         import json
 
-        print(json.dumps([json.loads(text) for text in shown], indent=4, ensure_ascii=False))
+        print(json.dumps(_ordered([json.loads(text) for text in shown], found), indent=4, ensure_ascii=False))
     sys.stdout.flush()
     for message in errors:
         print(message, file=sys.stderr)
@@ -88,6 +89,16 @@ def _json(go_type: str, value: dict[str, Any]) -> str:
     from engine.cli import gotypes
 
     return templates.compact_json(gotypes.typed(go_type, value))
+
+
+def _ordered(shown: Any, value: Any) -> Any:
+    """What is shown, and behind it what of the value it leaves out: the struct omits what is empty, Docker's daemon does not."""
+    if isinstance(shown, dict) and isinstance(value, dict):
+        known = {key: _ordered(item, value[key]) if key in value else item for key, item in shown.items()}
+        return known | {key: item for key, item in value.items() if key not in shown}
+    if isinstance(shown, list) and isinstance(value, list):
+        return [_ordered(*pair) for pair in zip(shown, value, strict=True)]
+    return shown
 
 
 def _by_template(template: Template, go_type: str, value: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.declare import COMMON, FORMAT_HELP, INSPECT_FORMAT_HELP, Declarations, String, flag, option
+from engine.cli.declare import COMMON, FORMAT_HELP, INSPECT_FORMAT_HELP, Declarations, String, Strings, flag, option
 
 commands = Declarations()
 
@@ -28,6 +28,9 @@ def images(
     repository: Annotated[String, typer.Argument()] = None,
     all: Annotated[bool, flag("-a", "--all", help="Show all images (mini has no hidden ones)")] = False,
     digests: Annotated[bool, flag("--digests", help="Show digests")] = False,
+    filter: Annotated[
+        Strings, option("-f", "--filter", kind="filter", help="Filter output based on conditions provided")
+    ] = None,
     format: Annotated[String, option("--format", help=FORMAT_HELP)] = None,
     no_trunc: Annotated[bool, flag("--no-trunc", help="Don't truncate output")] = False,
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only show image IDs")] = False,
