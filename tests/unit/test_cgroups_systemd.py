@@ -163,3 +163,23 @@ class TestProperties:
 
     def test_every_device(self) -> None:
         assert units.devices({"devices": [{"allow": True, "access": "rwm"}]})[0] == ("DevicePolicy", "s", "auto")
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "options", "expected"),
+    [
+        (("user", "cgroup"), ["nosuid"], 100000),
+        (("user", "cgroup"), ["ro"], None),
+        (("user",), [], None),
+        (("cgroup",), [], None),
+    ],
+)
+def test_who_may_have_the_cgroup(namespaces: tuple[str, ...], options: list[str], expected: int | None) -> None:
+    spec: Any = {
+        "linux": {
+            "namespaces": [{"type": kind} for kind in namespaces],
+            "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
+        },
+        "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}],
+    }
+    assert locate.owner(spec) == expected

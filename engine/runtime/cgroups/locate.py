@@ -8,6 +8,7 @@ from engine.runtime.cgroups import manager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from engine.oci.runtime import Spec
     from engine.runtime.cgroups.manager import Cgroup
 
 
@@ -32,3 +33,21 @@ def cgroup(name: str) -> Cgroup:
     from engine.runtime.cgroups.systemd import SystemdCgroup
 
     return SystemdCgroup(manager.detect(), name)
+
+
+def owner(spec: Spec) -> int | None:
+    """The host's id of root in a new user namespace, where that root may have its cgroup: in a cgroup namespace of its own, with
+    a tree mounted to be written (config-linux.md, "Cgroup ownership"). None otherwise.
+    """
+    settings = spec.get("linux") or {}
+    new = {n["type"] for n in settings.get("namespaces") or () if not n.get("path")}
+    writable = any(
+        m.get("type") in ("cgroup", "cgroup2") and "ro" not in (m.get("options") or ())
+        for m in spec.get("mounts") or ()
+    )
+    if not {"user", "cgroup"} <= new or not writable:
+        return None
+    for mapping in settings.get("uidMappings") or ():
+        if mapping["containerID"] == 0:
+            return int(mapping["hostID"])
+    return None

@@ -143,9 +143,9 @@ class Cgroup:
                     unified.require(self.layout.v2, self.path, controller)
                 raise
 
-    def give_to(self, uid: int) -> None:
-        """Lets `uid` of the host make cgroups below this one, on v2; on v1 that is not safe."""
-        if self.layout.version == "v2" and self.v2:
+    def give_to(self, uid: int | None) -> None:
+        """Lets `uid` of the host, if any, make cgroups below this one, on v2; on v1 that is not safe."""
+        if uid is not None and self.layout.version == "v2" and self.v2:
             unified.give_to(self.v2, uid)
 
     def add(self, pid: int) -> None:

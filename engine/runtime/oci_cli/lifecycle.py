@@ -299,10 +299,13 @@ class Making:
         )
 
     def _make_cgroup(self, resources: dict[str, Any]) -> Any:
+        from engine.runtime.cgroups import locate
+
         cgroup = context.cgroup_at(self.container.data["cgroup"])
         try:
             cgroup.create()
             cgroup.apply(resources)
+            cgroup.give_to(locate.owner(self.spec))
         except (RuntimeFault, Unsupported):
             if not self.ctx.rootless:
                 raise
