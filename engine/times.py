@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 def seconds_of(timestamp: str) -> float:
     """RFC 3339 ("2026-11-24T05:47:42.123456789Z", or with an offset) as seconds since the epoch; 0 for Go's zero time."""
@@ -26,6 +28,14 @@ def nanoseconds_of(timestamp: str) -> int:
         offset = (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60) * (-1 if zone[0] == "-" else 1)
     seconds = _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset
     return seconds * 1_000_000_000 + fraction
+
+
+def timestamp(nanoseconds: int | None = None) -> str:
+    """RFC 3339 with nanoseconds in UTC, as Docker writes it; `nanoseconds` since the epoch, None for now."""
+    if nanoseconds is None:
+        nanoseconds = time.time_ns()
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
 
 
 def _days(year: int, month: int, day: int) -> int:

@@ -20,11 +20,11 @@ from engine.errors import InvalidReference, NotFound
 from engine.images.changes import apply_changes
 from engine.images.reference import Reference
 from engine.oci.image import uncompressed_manifest
-from engine.runtime.logs import timestamp
 from engine.storage import drivers, upper
 from engine.storage.images import Image, ImageStore
 from engine.storage.layers import NewLayerSink, sweep_downloads
 from engine.storage.tar_write import TarWriter
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

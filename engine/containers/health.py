@@ -15,7 +15,7 @@ import time
 
 from engine.errors import MiniError, UsageError
 from engine.lean import signal
-from engine.runtime import logs
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Checker:
     def _begin_probe(self) -> None:
         if self._paused():
             return self._schedule()
-        self._begin, self._said = logs.timestamp(), b""
+        self._begin, self._said = timestamp(), b""
         self._output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -172,7 +172,7 @@ class Checker:
         self._loop.forget(self._output)
         os.close(self._output)
         health = self.health
-        entry = {"Start": self._begin, "End": logs.timestamp(), "ExitCode": code, "Output": output}
+        entry = {"Start": self._begin, "End": timestamp(), "ExitCode": code, "Output": output}
         health["Log"] = [*health["Log"], entry][-KEPT_PROBES:]
         if code == 0:
             health["FailingStreak"] = 0

@@ -25,10 +25,10 @@ from engine import events, files, linux
 from engine.containers import bundle, health, networking, records, sharing
 from engine.errors import Conflict, NotFound
 from engine.oci import users
-from engine.runtime import logs
 from engine.runtime.cgroups import manager as cgroups
 from engine.runtime.monitor import Stdio
 from engine.runtime.process import launch
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Life:
         self.publish()
         process.start()
         self.state["Status"] = "running"
-        self.state["StartedAt"] = logs.timestamp()
+        self.state["StartedAt"] = timestamp()
         records.mark_process(self.state, "Pid", process.pid)
         self.record.save_state(self.state)
         return process

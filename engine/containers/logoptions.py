@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from engine.errors import UsageError
-from engine.runtime.logdrivers import JOURNALD, JSON_FILE, LOCAL, NONE, Plan
+from engine.runtime.logs.drivers import JOURNALD, JSON_FILE, LOCAL, NONE, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _check(log: dict[str, Any]) -> None:
             _matcher(given[name])
     _tag(given.get("tag", ""), dict.fromkeys(_TEMPLATE, ""))
     if log["Type"] == JOURNALD:
-        from engine.runtime.journald import SOCKET
+        from engine.runtime.logs.journald import SOCKET
 
         if not os.path.exists(SOCKET):
             raise UsageError(f"{_FAILED}journald is not enabled on this host", f"there is no {SOCKET}")
@@ -222,7 +222,7 @@ def _tag(template: str, values: dict[str, str]) -> str:
 
 
 def _journal_fields(info: dict[str, str], named: dict[str, str], tag: str) -> dict[str, str]:
-    from engine.runtime.journald import field_name
+    from engine.runtime.logs.journald import field_name
 
     fields = {
         "CONTAINER_ID": info["ID"],

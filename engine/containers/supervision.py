@@ -19,9 +19,11 @@ from engine.containers import health, logoptions, networking, records, restart, 
 from engine.containers.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_volumes
 from engine.errors import MiniError
 from engine.lean import signal
-from engine.runtime import attach, logdrivers, logs
+from engine.runtime import attach
+from engine.runtime.logs import drivers, writer
 from engine.runtime.loop import Loop
 from engine.runtime.monitor import Monitor
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class Supervisor:
         self._restarts = 0
         self._delay = 0.0
         self._checker: health.Checker | None = None
-        self._log: logs.LogWriter | None = None
+        self._log: writer.LogWriter | None = None
         self._listen_to_sigterm()
 
     def _listen_to_sigterm(self) -> None:
@@ -88,7 +90,7 @@ class Supervisor:
         self.record.save_state(life.state)
         self._log = None
         try:
-            self._log = logdrivers.open_writer(logoptions.plan(self.record.config), self.record.log_path)
+            self._log = drivers.open_writer(logoptions.plan(self.record.config), self.record.log_path)
             process = life.start(size)
         except (MiniError, OSError) as e:
             if self._log:
@@ -149,7 +151,7 @@ class Supervisor:
         state |= {
             "Pid": 0,
             "ExitCode": exit_code(status),
-            "FinishedAt": logs.timestamp(),
+            "FinishedAt": timestamp(),
             "OOMKilled": cgroup_of(self.ctx, self.record.id).oom_kill_count() > 0,
         }
         self._tell_end(state)

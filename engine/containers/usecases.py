@@ -17,8 +17,9 @@ from engine.containers.terminal import DETACH_KEYS, Session, Streams, check_term
 from engine.containers.views import refresh
 from engine.errors import Conflict, Interrupted, MiniError, NotFound, UsageError
 from engine.lean import signal
-from engine.runtime import attach, logs
+from engine.runtime import attach
 from engine.runtime import monitor as monitors
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _inspect_object(
     modes = sharing.modes(ctx, options)
     return {
         "Id": container_id,
-        "Created": logs.timestamp(),
+        "Created": timestamp(),
         "Path": argv[0],
         "Args": argv[1:],
         "Image": image.id,

@@ -11,7 +11,8 @@ import time
 from engine import events
 from engine.containers import networkview, records
 from engine.errors import MiniError, StoreError
-from engine.runtime import logdrivers, logs
+from engine.runtime.logs import drivers, writer
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
         "Status": "exited",
         "Pid": 0,
         "ExitCode": 137,
-        "FinishedAt": logs.timestamp(),
+        "FinishedAt": timestamp(),
         "Error": "the container's monitor was killed, and the container with it",
     }
     for what in ("Endpoints", "Ports"):
@@ -95,7 +96,7 @@ def _inspect_record(ctx: Context, record: Record) -> dict[str, Any]:
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",
-        "LogPath": record.log_path if record.config["HostConfig"]["LogConfig"]["Type"] == logdrivers.JSON_FILE else "",
+        "LogPath": record.log_path if record.config["HostConfig"]["LogConfig"]["Type"] == drivers.JSON_FILE else "",
         "RestartCount": state.get("RestartCount", 0),
         "NetworkSettings": networkview.settings(ctx, record, state),
     }
@@ -108,7 +109,7 @@ def read_logs(
     tail: int | None = None,
     since: int | None = None,
     until: int | None = None,
-) -> Iterator[logs.Entry]:
+) -> Iterator[writer.Entry]:
     """The container's output so far, and with `follow` what comes until it ends, or until a time (nanoseconds).
 
     What is earlier than `since` may be left out where that spares the reading.
@@ -121,4 +122,4 @@ def read_logs(
         return os.path.isdir(record.directory) and records.is_alive(record.load_state(), "MonitorPid")
 
     driver = record.config["HostConfig"]["LogConfig"]["Type"]
-    return logdrivers.read(driver, record.id, record.log_path, tail, alive if follow else None, since)
+    return drivers.read(driver, record.id, record.log_path, tail, alive if follow else None, since)

@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.runtime.logs import LogWriter
+    from engine.runtime.logs.writer import LogWriter
     from engine.runtime.process.launch import InitProcess
 
 # An attached client that is this far behind stops the reading of output until it has caught up to the lower mark.

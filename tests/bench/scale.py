@@ -18,7 +18,7 @@ from engine.containers import records, usecases
 from engine.containers.options import CreateOptions
 from engine.context import Context
 from engine.paths import Paths
-from engine.runtime import logs
+from engine.times import timestamp
 from tests.bench.engines import Engines
 from tests.support import leaks
 
@@ -167,7 +167,7 @@ def _make_stopped(engines: Engines, count: int) -> None:
     have = len(os.listdir(context.paths.names)) - RUNNING
     for number in range(have, count):
         name = usecases.create(context, CreateOptions(image=engines.image, command=["true"], name=f"scale-{number}"))
-        now = logs.timestamp()
+        now = timestamp()
         state = records.new_state() | {"Status": "exited", "StartedAt": now, "FinishedAt": now}
         records.find(context.paths, name).save_state(state)
 

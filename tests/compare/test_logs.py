@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.runtime import logdrivers
+from engine.runtime.logs import drivers
 from tests.compare.conftest import Both
 from tests.support.journal import Journal
 
@@ -52,7 +52,7 @@ def log_files(at: Path) -> list[Path]:
 
 
 def read(driver: str, path: Path) -> list[tuple[str, str, bytes]]:
-    return [(e.stream, e.time, e.data) for e in logdrivers.read(driver, "", str(path))]
+    return [(e.stream, e.time, e.data) for e in drivers.read(driver, "", str(path))]
 
 
 def joined(entries: list[tuple[str, str, bytes]]) -> dict[str, bytes]:
@@ -80,9 +80,7 @@ def test_mini_reads_what_docker_has_written(both: Both, options: list[str]) -> N
     found = read(driver, path)
     assert joined(found) == wanted
     for count in (1, 3, 50):
-        assert [(e.stream, e.time, e.data) for e in logdrivers.read(driver, "", str(path), tail=count)] == found[
-            -count:
-        ]
+        assert [(e.stream, e.time, e.data) for e in drivers.read(driver, "", str(path), tail=count)] == found[-count:]
 
 
 @pytest.mark.parametrize("options", [*LOCAL, *JSON_FILE], ids=" ".join)

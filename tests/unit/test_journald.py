@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runtime.journald import Journal
-from engine.runtime.journalreader import _Parser
+from engine.runtime.logs.journald import Journal
+from engine.runtime.logs.journalreader import _Parser
 
 F_GET_SEALS, ALL_SEALS = 1034, 15
 
@@ -87,7 +87,7 @@ def test_a_journal_that_is_gone_takes_nothing_and_fails_nothing(tmp_path: Path) 
     st.integers(1, 50),
 )
 def test_an_export_is_read_in_any_portions(wanted: list[dict[str, bytes]], portion: int) -> None:
-    from engine.runtime.journald import _field
+    from engine.runtime.logs.journald import _field
 
     data = b"".join(b"".join(_field(n, v) for n, v in fields.items()) + b"\n" for fields in wanted)
     parser = _Parser()

@@ -8,8 +8,8 @@ import pytest
 
 from engine.containers import logoptions
 from engine.errors import UsageError
-from engine.runtime import journald
-from engine.runtime.logdrivers import Plan
+from engine.runtime.logs import journald
+from engine.runtime.logs.drivers import Plan
 
 CONFIG = {
     "Id": "0123456789ab" + "c" * 52,

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.runtime import jsonlog, locallog, logdrivers, logfile, logreader
-from engine.runtime.logdrivers import JSON_FILE, LOCAL
-from engine.runtime.logs import Entry, LogWriter, Partials
+from engine.runtime.logs import drivers, jsonfile, local, reader, rotation
+from engine.runtime.logs.drivers import JSON_FILE, LOCAL
+from engine.runtime.logs.writer import Entry, LogWriter, Partials
 from engine.times import nanoseconds_of
 
 both = pytest.mark.parametrize("driver", [JSON_FILE, LOCAL])
@@ -25,13 +25,13 @@ both = pytest.mark.parametrize("driver", [JSON_FILE, LOCAL])
 def writer(
     path: Path, driver: str = JSON_FILE, max_size: int = 10_000_000, max_files: int = 3, compress: bool = False
 ) -> LogWriter:
-    made = logdrivers.open_writer(logdrivers.Plan(driver, max_size, max_files, compress, None), f"{path}/log")
+    made = drivers.open_writer(drivers.Plan(driver, max_size, max_files, compress, None), f"{path}/log")
     assert made
     return made
 
 
 def entries(path: Path, driver: str = JSON_FILE, **options: Any) -> list[Entry]:
-    return list(logdrivers.read(driver, "", f"{path}/log", **options))
+    return list(drivers.read(driver, "", f"{path}/log", **options))
 
 
 def lines(path: Path, driver: str = JSON_FILE, **options: Any) -> list[bytes]:
@@ -56,9 +56,9 @@ def test_lines_are_dockers(tmp_path: Path) -> None:
 
 
 def test_attributes_are_in_each_record_as_docker_puts_them(tmp_path: Path) -> None:
-    plan = logdrivers.Plan(JSON_FILE, 10_000, 3, False, None)
+    plan = drivers.Plan(JSON_FILE, 10_000, 3, False, None)
     plan.attributes = {"a": "é", "tag": '"x"'}
-    log = logdrivers.open_writer(plan, f"{tmp_path}/log")
+    log = drivers.open_writer(plan, f"{tmp_path}/log")
     assert log
     log.write("stdout", b"1\n2\n")
     log.close()
@@ -98,7 +98,7 @@ def test_the_parts_of_a_line_are_numbered_and_have_its_time() -> None:
 
 def test_a_local_record_is_what_dockers_protobuf_makes() -> None:
     """entry.proto, by hand: source, time_nano, line, partial, {last, id, ordinal}."""
-    format = locallog.Format()
+    format = local.Format()
     plain = format.encode(b"hi\n", "stdout", 300)
     assert plain == b"\0\0\0\x0f" + b"\x0a\x06stdout" + b"\x10\xac\x02" + b"\x1a\x02hi" + b"\0\0\0\x0f"
     assert format.encode(b"\n", "stderr", 1) == b"\0\0\0\x0a" + b"\x0a\x06stderr" + b"\x10\x01" + b"\0\0\0\x0a"
@@ -166,7 +166,7 @@ def test_compressed_files(tmp_path: Path, driver: str) -> None:
     compressed = tmp_path / "log.1.gz"
     extra = compressed.read_bytes()[12:]
     last = json.loads(extra[: extra.index(b"}") + 1])["lastTime"]
-    format = locallog.Format if driver == LOCAL else jsonlog.Format
+    format = local.Format if driver == LOCAL else jsonfile.Format
     records, used = format.decode(gzip.decompress(compressed.read_bytes()))
     assert used >= 1000 and nanoseconds_of(records[-1].time) <= nanoseconds_of(last)
     for name in ("log.1.gz", "log.2.gz", "log.3.gz"):
@@ -226,7 +226,7 @@ def test_what_is_written_while_it_is_read_is_not_waited_for(tmp_path: Path, driv
     log = writer(tmp_path, driver)
     log.write("stdout", b"0\n" * 10000)
     count = 0
-    for _ in logdrivers.read(driver, "", f"{tmp_path}/log"):
+    for _ in drivers.read(driver, "", f"{tmp_path}/log"):
         log.write("stdout", b"0\n")
         count += 1
     log.close()
@@ -314,7 +314,7 @@ def test_follow_goes_on_across_rotations(
     tmp_path: Path, driver: str, compress: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without loss or repetition for as long as what it has not read is still there: also over several files at a time."""
-    monkeypatch.setattr(logreader, "_PAUSE", 0)
+    monkeypatch.setattr(reader, "_PAUSE", 0)
     log = writer(tmp_path, driver, max_size=300, max_files=20, compress=compress)
     log.write("stdout", b"line 0\n")
 
@@ -329,7 +329,7 @@ def test_follow_goes_on_across_rotations(
 
 @both
 def test_follow_after_the_last_lines(tmp_path: Path, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logreader, "_PAUSE", 0)
+    monkeypatch.setattr(reader, "_PAUSE", 0)
     log = writer(tmp_path, driver, max_size=300, max_files=9)
     log.write("stdout", b"".join(numbered(0, 20)))
 
@@ -343,7 +343,7 @@ def test_follow_after_the_last_lines(tmp_path: Path, driver: str, monkeypatch: p
 
 def test_follow_of_one_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that is read is unlinked by its rotation, and read to its end nevertheless."""
-    monkeypatch.setattr(logreader, "_PAUSE", 0)
+    monkeypatch.setattr(reader, "_PAUSE", 0)
     log = writer(tmp_path, max_size=200, max_files=1)
     log.write("stdout", b"line 0\n")
     write = follower(lambda done: log.write("stdout", numbered(done + 1, done + 2)[0]), 20)
@@ -352,7 +352,7 @@ def test_follow_of_one_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_follow_before_there_is_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logreader, "_PAUSE", 0)
+    monkeypatch.setattr(reader, "_PAUSE", 0)
 
     def write(done: int) -> None:
         if done == 3:
@@ -381,7 +381,7 @@ def test_a_compression_that_was_cut_short(tmp_path: Path) -> None:
         log.write("stdout", line)
     log.close()
     plain = (tmp_path / "log.1").read_bytes()
-    logfile.compress(f"{tmp_path}/log.1", 0)
+    rotation.compress(f"{tmp_path}/log.1", 0)
     (tmp_path / "log.1").write_bytes(plain)
     (tmp_path / "log.1.gz.new").write_bytes(b"rubbish")
     assert lines(tmp_path) == numbered(0, 4)
@@ -420,8 +420,8 @@ def test_nothing_that_befalls_the_disk_reaches_the_container(
 
 def test_output_that_may_not_wait(tmp_path: Path) -> None:
     """mode=non-blocking: by way of another process, which writes all that the buffer had when it is closed."""
-    plan = logdrivers.Plan(JSON_FILE, 10_000_000, 3, False, 1_000_000)
-    log = logdrivers.open_writer(plan, f"{tmp_path}/log")
+    plan = drivers.Plan(JSON_FILE, 10_000_000, 3, False, 1_000_000)
+    log = drivers.open_writer(plan, f"{tmp_path}/log")
     assert log
     log.write("stderr", b"one\ntw")
     log.write("stderr", b"o\n" + b"x" * 40000)
@@ -432,7 +432,7 @@ def test_output_that_may_not_wait(tmp_path: Path) -> None:
 
 def test_a_log_that_hangs_does_not_hold_up_the_output(tmp_path: Path) -> None:
     """The log is a pipe that nobody reads: what the buffer cannot hold is lost, in whole lines, and the writer goes on."""
-    from engine.runtime.logbuffer import Buffer
+    from engine.runtime.logs.buffer import Buffer
 
     gate = tmp_path / "gate"
     os.mkfifo(gate)

@@ -16,9 +16,10 @@ import pytest
 
 from engine.containers.terminal import Session, Streams, parse_detach_keys, wait_started
 from engine.errors import CommandNotFound, MiniError, UsageError
-from engine.runtime import attach, logdrivers
+from engine.runtime import attach
 from engine.runtime.attach import connect, listen
-from engine.runtime.logs import Entry
+from engine.runtime.logs import drivers
+from engine.runtime.logs.writer import Entry
 from engine.runtime.monitor import Monitor, Stdio
 
 pytestmark = pytest.mark.requires("linux")
@@ -48,7 +49,7 @@ class Child:
 
 
 def read(directory: Path) -> list[Entry]:
-    return list(logdrivers.read("json-file", "", f"{directory}/log"))
+    return list(drivers.read("json-file", "", f"{directory}/log"))
 
 
 def monitored(
@@ -62,7 +63,7 @@ def monitored(
             ours.close()
             stdio = Stdio(terminal, stdin)
             child = Child(argv, stdio, terminal)
-            log = logdrivers.open_writer(logdrivers.Plan("json-file", 10_000_000, 3, False, None), f"{tmp_path}/log")
+            log = drivers.open_writer(drivers.Plan("json-file", 10_000_000, 3, False, None), f"{tmp_path}/log")
             monitor = Monitor(child, stdio, log, listener, stdin_once=True)  # type: ignore[arg-type]
             monitor.add_client(theirs.detach(), stdin, True)
             status = monitor.run()

@@ -7,8 +7,8 @@ import time
 
 from engine.cli import templates, values
 from engine.context import Context
-from engine.runtime.logs import timestamp
 from engine.system import eventstream
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ def main(
     context: Context, source: str, reference: str | None, changes: list[str], message: str | None, platform: str | None
 ) -> None:
     from engine.images.import_root import import_root
-    from engine.runtime.logs import timestamp
+    from engine.times import timestamp
 
     name = Reference.parse(reference) if reference else None
     if name and name.digest:

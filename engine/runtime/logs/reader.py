@@ -1,4 +1,4 @@
-"""Reads a log that is kept in files (logfile.py): from its end backwards for `--tail`, across rotations, with the writer at work.
+"""Reads a log that is kept in files (rotation.py): from its end backwards for `--tail`, across rotations, with the writer at work.
 
 A file is known by its inode, which stays the same when it gets another name, and which a compressed one tells of itself
 (with the time of its last change, since a free inode is given away again).
@@ -17,8 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from engine.runtime.logfile import Format
-    from engine.runtime.logs import Entry
+    from engine.runtime.logs.rotation import Format
+    from engine.runtime.logs.writer import Entry
 
 _BLOCK = 1 << 18
 _PAUSE = 0.1

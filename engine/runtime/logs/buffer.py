@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.runtime.logs import Driver
+    from engine.runtime.logs.writer import Driver
 
 # linux/socket.h: as SO_SNDBUF, but beyond net.core.wmem_max
 _SO_SNDBUFFORCE = 32

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 from engine import lean
-from engine.runtime.logs import Entry, timestamp
+from engine.runtime.logs.writer import Entry
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import os
 import struct
 import time
 
-from engine.runtime.logs import Partials, timestamp
+from engine.runtime.logs.writer import Partials
+from engine.times import timestamp
 
 SOCKET = "/run/systemd/journal/socket"
 _PRIORITY = {"stdout": "6", "stderr": "3"}  # LOG_INFO, LOG_ERR

@@ -1,13 +1,12 @@
 """A container's output on its way into its log: cut into lines, and given to the driver that keeps them.
 
-output ──▶ LogWriter ──pieces──▶ driver: files (logfile.py: json-file, local) or the journal (journald.py)
-                                   ╰ by way of a process of its own where the log may not hold up the output (logbuffer.py)
+output ──▶ LogWriter ──pieces──▶ driver: files (rotation.py: json-file, local) or the journal (journald.py)
+                                   ╰ by way of a process of its own where the log may not hold up the output (buffer.py)
 """
 
 from __future__ import annotations
 
 import os
-import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +24,6 @@ if TYPE_CHECKING:
 
 # Docker's copier cuts a longer line into parts of 16 KiB, so that a writer without line feeds is seen, too.
 PARTIAL = 16384
-
-
-def timestamp(nanoseconds: int | None = None) -> str:
-    """RFC 3339 with nanoseconds in UTC, as Docker writes it; `nanoseconds` since the epoch, None for now."""
-    if nanoseconds is None:
-        nanoseconds = time.time_ns()
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
 
 
 def cut(data: bytes) -> tuple[list[bytes], bytes]:

@@ -13,14 +13,14 @@ import struct
 import time
 
 from engine import files, lean
-from engine.runtime.logs import timestamp
 from engine.runtime.subprocesses import fork
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from engine.runtime.logs import Entry
+    from engine.runtime.logs.writer import Entry
 
     class Format(Protocol):
         """How records are written, and found again."""

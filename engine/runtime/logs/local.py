@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 import struct
 
-from engine.runtime.logs import Entry, Partials, timestamp
+from engine.runtime.logs.writer import Entry, Partials
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.runtime.logs import Partial
+    from engine.runtime.logs.writer import Partial
 
 _LENGTH = struct.Struct(">I")
 # moby refuses to read a longer one: what claims to be longer is no record

@@ -10,7 +10,8 @@ import select
 import subprocess
 
 from engine.errors import RuntimeFault, Unsupported
-from engine.runtime.logs import Entry, timestamp
+from engine.runtime.logs.writer import Entry
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _KNOWN = frozenset(
 
 
 def read(container_id: str, tail: int | None, follow: Callable[[], bool] | None, since: int | None) -> Iterator[Entry]:
-    """The container's entries, oldest first; see logdrivers.read. Raises Unsupported where there is no journalctl."""
+    """The container's entries, oldest first; see drivers.read. Raises Unsupported where there is no journalctl."""
     wanted = ["-o", "export", "-a", "-q", "--no-pager", f"CONTAINER_ID_FULL={container_id}"]
     first = ["--no-tail"] if follow and tail is None else [] if tail is None else ["-n", str(tail)]
     if since is not None:

@@ -6,14 +6,14 @@ A driver is imported where it is used: a run with json-file knows nothing of the
 from __future__ import annotations
 
 from engine.errors import UsageError
-from engine.runtime.logs import LogWriter
+from engine.runtime.logs.writer import LogWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from engine.runtime.logfile import Format
-    from engine.runtime.logs import Driver, Entry
+    from engine.runtime.logs.rotation import Format
+    from engine.runtime.logs.writer import Driver, Entry
 
 JSON_FILE, LOCAL, JOURNALD, NONE = "json-file", "local", "journald", "none"
 
@@ -41,29 +41,29 @@ def open_writer(plan: Plan, path: str) -> LogWriter | None:
         return None
     if plan.buffer is None:
         return LogWriter(_open(plan, path))
-    from engine.runtime.logbuffer import Buffer
+    from engine.runtime.logs.buffer import Buffer
 
     return LogWriter(Buffer(lambda: _open(plan, path), plan.buffer))
 
 
 def _open(plan: Plan, path: str) -> Driver:
     if plan.driver == JOURNALD:
-        from engine.runtime.journald import Journal
+        from engine.runtime.logs.journald import Journal
 
         return Journal(plan.fields)
-    from engine.runtime.logfile import LogFile
+    from engine.runtime.logs.rotation import LogFile
 
     return LogFile(path, _format(plan.driver, plan.attributes), plan.max_size, plan.max_files, plan.compress)
 
 
 def _format(driver: str, attributes: dict[str, str] | None = None) -> Format:
     if driver == LOCAL:
-        from engine.runtime import locallog
+        from engine.runtime.logs import local
 
-        return locallog.Format()
-    from engine.runtime import jsonlog
+        return local.Format()
+    from engine.runtime.logs import jsonfile
 
-    return jsonlog.Format(attributes)
+    return jsonfile.Format(attributes)
 
 
 def read(
@@ -82,9 +82,9 @@ def read(
     if driver == NONE:
         raise UsageError("configured logging driver does not support reading")
     if driver == JOURNALD:
-        from engine.runtime import journalreader
+        from engine.runtime.logs import journalreader
 
         return journalreader.read(container_id, tail, follow, since)
-    from engine.runtime import logreader
+    from engine.runtime.logs import reader
 
-    return logreader.read(path, _format(driver), tail, follow, since)
+    return reader.read(path, _format(driver), tail, follow, since)
