@@ -1,13 +1,14 @@
 """Every system call that Python's `os` does not offer, typed, with the kernel's own names.
 
-All of mini's ctypes is here. Each wrapper raises OSError with errno, the call's name and the path it was about; EINTR is
-retried once, here. Numbers from 424 on are the same on every architecture (Linux 5.1 unified the tables); older ones
-are listed for x86_64 and aarch64. Nothing is looked up before it is called, so that the module imports on any system.
+All of mini's ctypes is here, and only its C module: the Python around that takes 3 ms to import. Each wrapper raises OSError with
+errno, the call's name and the path it was about; EINTR is retried once, here. Numbers from 424 on are the same on every
+architecture (Linux 5.1 unified the tables); older ones are listed for x86_64 and aarch64. Nothing is looked up before it is
+called, so that the module imports on any system.
 """
 
 from __future__ import annotations
 
-import ctypes
+import _ctypes
 import errno
 import os
 import sys
@@ -98,9 +99,21 @@ PROC_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC = 0x9FA0, 0x63677270, 
 OVERLAYFS_SUPER_MAGIC, EROFS_SUPER_MAGIC, TMPFS_MAGIC = 0x794C7630, 0xE0F5E1E2, 0x01021994
 DEVPTS_SUPER_MAGIC, PIPEFS_MAGIC = 0x1CD1, 0x50495045
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_syscall = _libc.syscall
-_syscall.restype = ctypes.c_long
+
+def _type(letter: str) -> Any:
+    """A C type, by its letter in `struct`; "z" is a pointer to a string."""
+    return type(letter, (_ctypes._SimpleCData,), {"_type_": letter})
+
+
+_Char, _Int, _Long, _U8, _U16, _U32, _U64, _String = map(_type, "cilBHIQz")
+
+
+class _Function(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+_syscall = _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))  # type: ignore[arg-type]
 
 
 def _bytes(path: str | bytes | None) -> bytes | None:
@@ -109,13 +122,13 @@ def _bytes(path: str | bytes | None) -> bytes | None:
 
 def _call(name: str, *args: Any, path: str | bytes | None = None) -> int:
     """Makes the system call; every int goes as a long, as the kernel's ABI has it (ctypes alone would pass an int)."""
-    plain = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
+    plain = [_Long(a) if isinstance(a, int) else a for a in args]
     number = _NUMBERS[name]
     while True:
-        result: int = _syscall(ctypes.c_long(number), *plain)
+        result: int = _syscall(_Long(number), *plain)
         if result >= 0:
             return result
-        code = ctypes.get_errno()
+        code = _ctypes.get_errno()
         if code != errno.EINTR:
             raise OSError(code, f"{name}: {os.strerror(code)}", path)
 
@@ -215,8 +228,8 @@ def move_mount(from_fd: int, from_path: str, to_fd: int, to_path: str) -> None:
     _call("move_mount", from_fd, _bytes(from_path), to_fd, _bytes(to_path), flags, path=to_path or None)
 
 
-class _MountAttr(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_uint64) for n in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+class _MountAttr(_ctypes.Structure):
+    _fields_ = [(n, _U64) for n in ("attr_set", "attr_clr", "propagation", "userns_fd")]
 
 
 def mount_setattr(
@@ -225,12 +238,12 @@ def mount_setattr(
     """mount_setattr(2), Linux 5.12. `set_`/`clear` are MOUNT_ATTR_*, `propagation` one of MS_SHARED/SLAVE/PRIVATE/UNBINDABLE."""
     attr = _MountAttr(set_, clear, propagation, userns_fd)
     flags = (AT_EMPTY_PATH if not path else 0) | (AT_RECURSIVE if recursive else 0)
-    _call("mount_setattr", fd, _bytes(path), flags, ctypes.byref(attr), ctypes.sizeof(attr), path=path or None)
+    _call("mount_setattr", fd, _bytes(path), flags, _ctypes.byref(attr), _ctypes.sizeof(attr), path=path or None)
 
 
 def fstatfs_type(fd: int) -> int:
     """f_type of fstatfs(2): which file system `fd` is on (the *_MAGIC constants)."""
-    buffer = ctypes.create_string_buffer(256)
+    buffer = (_Char * 256)()
     _call("fstatfs", fd, buffer)
     return int.from_bytes(buffer.raw[:8], "little")
 
@@ -240,17 +253,17 @@ def syncfs(fd: int) -> None:
     _call("syncfs", fd)
 
 
-class _DiskQuota(ctypes.Structure):
+class _DiskQuota(_ctypes.Structure):
     """struct fs_disk_quota (linux/dqblk_xfs.h); blocks are of 512 bytes. Fields after the limits stay 0."""
 
     _fields_ = [
-        ("version", ctypes.c_int8),
-        ("flags", ctypes.c_int8),
-        ("fieldmask", ctypes.c_uint16),
-        ("id", ctypes.c_uint32),
-        ("blk_hardlimit", ctypes.c_uint64),
-        ("blk_softlimit", ctypes.c_uint64),
-        ("rest", ctypes.c_uint8 * 88),
+        ("version", _U8),
+        ("flags", _U8),
+        ("fieldmask", _U16),
+        ("id", _U32),
+        ("blk_hardlimit", _U64),
+        ("blk_softlimit", _U64),
+        ("rest", _U8 * 88),
     ]
 
 
@@ -261,7 +274,7 @@ _PROJECT_LIMITS_ENFORCED = 1 << 5  # FS_QUOTA_PDQ_ENFD
 
 def enforces_project_limits(fd: int) -> bool:
     """quotactl_fd(2): whether the file system of `fd` does more than count (`prjquota`). Raises OSError where it has no quotas."""
-    state = ctypes.create_string_buffer(256)  # struct fs_quota_stat: version, then from byte 2 the flags
+    state = (_Char * 256)()  # struct fs_quota_stat: version, then from byte 2 the flags
     _call("quotactl_fd", fd, _GET_QUOTA_STATE, 0, state)
     return bool(int.from_bytes(state.raw[2:4], sys.byteorder) & _PROJECT_LIMITS_ENFORCED)
 
@@ -270,14 +283,14 @@ def set_project_limit(fd: int, project: int, size: int) -> None:
     """quotactl_fd(2), Linux 5.14: at most `size` bytes for the project on the file system of `fd`."""
     soft_and_hard = 1 << 2 | 1 << 3
     quota = _DiskQuota(1, 2, soft_and_hard, project, size // 512, size // 512)
-    _call("quotactl_fd", fd, _SET_PROJECT_QUOTA, project, ctypes.byref(quota))
+    _call("quotactl_fd", fd, _SET_PROJECT_QUOTA, project, _ctypes.byref(quota))
 
 
 # --- paths ---------------------------------------------------------------------------------------------------------
 
 
-class _OpenHow(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_uint64) for n in ("flags", "mode", "resolve")]
+class _OpenHow(_ctypes.Structure):
+    _fields_ = [(n, _U64) for n in ("flags", "mode", "resolve")]
 
 
 def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
@@ -288,7 +301,7 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     for attempt in range(64):
         try:
-            return _call("openat2", dirfd, _bytes(path) or b".", ctypes.byref(how), ctypes.sizeof(how), path=path)
+            return _call("openat2", dirfd, _bytes(path) or b".", _ctypes.byref(how), _ctypes.sizeof(how), path=path)
         except OSError as e:
             if e.errno != errno.EAGAIN or attempt == 63:
                 raise
@@ -307,8 +320,8 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return _call("prctl", option, arg2, arg3, arg4, arg5)
 
 
-class _CapHeader(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+class _CapHeader(_ctypes.Structure):
+    _fields_ = [("version", _U32), ("pid", _U32)]
 
 
 _CAP_VERSION_3 = 0x20080522
@@ -320,21 +333,21 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     words = []
     for shift in (0, 32):
         words += [(s >> shift) & 0xFFFFFFFF for s in (effective, permitted, inheritable)]
-    _call("capset", ctypes.byref(header), (ctypes.c_uint32 * 6)(*words))
+    _call("capset", _ctypes.byref(header), (_U32 * 6)(*words))
 
 
 def capget() -> tuple[int, int, int]:
     """capget(2) of this thread: (effective, permitted, inheritable) as bit masks."""
     header = _CapHeader(_CAP_VERSION_3, 0)
-    data = (ctypes.c_uint32 * 6)()
-    _call("capget", ctypes.byref(header), data)
+    data = (_U32 * 6)()
+    _call("capget", _ctypes.byref(header), data)
     low, high = list(data)[:3], list(data)[3:]
     effective, permitted, inheritable = (a | b << 32 for a, b in zip(low, high, strict=True))
     return effective, permitted, inheritable
 
 
-class _SockFprog(ctypes.Structure):
-    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+class _SockFprog(_ctypes.Structure):
+    _fields_ = [("len", _U16), ("filter", _String)]
 
 
 def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
@@ -342,7 +355,7 @@ def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
 
     Needs no_new_privs or CAP_SYS_ADMIN in the user namespace. Returns 0, or the listener with FILTER_FLAG_NEW_LISTENER.
     """
-    return _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(_SockFprog(len(program) // 8, program)))
+    return _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, _ctypes.byref(_SockFprog(len(program) // 8, program)))
 
 
 def keyctl_join_session_keyring(name: str | None = None) -> None:
@@ -352,26 +365,26 @@ def keyctl_join_session_keyring(name: str | None = None) -> None:
 
 def execveat(fd: int, path: str, argv: list[str], env: dict[str, str], flags: int = 0) -> None:
     """execveat(2): replaces the program by the file at `fd` (AT_EMPTY_PATH) or below it. Returns only by raising."""
-    args = (ctypes.c_char_p * (len(argv) + 1))(*[os.fsencode(a) for a in argv], None)
+    args = (_String * (len(argv) + 1))(*[os.fsencode(a) for a in argv], None)
     pairs = [os.fsencode(f"{k}={v}") for k, v in env.items()]
-    envp = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
+    envp = (_String * (len(pairs) + 1))(*pairs, None)
     _call("execveat", fd, _bytes(path), args, envp, flags, path=path or None)
 
 
-class _SchedAttr(ctypes.Structure):
+class _SchedAttr(_ctypes.Structure):
     """struct sched_attr, with the two fields of Linux 5.3; an older kernel takes them where they are 0."""
 
     _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("policy", ctypes.c_uint32),
-        ("flags", ctypes.c_uint64),
-        ("nice", ctypes.c_int32),
-        ("priority", ctypes.c_uint32),
-        ("runtime", ctypes.c_uint64),
-        ("deadline", ctypes.c_uint64),
-        ("period", ctypes.c_uint64),
-        ("util_min", ctypes.c_uint32),
-        ("util_max", ctypes.c_uint32),
+        ("size", _U32),
+        ("policy", _U32),
+        ("flags", _U64),
+        ("nice", _Int),
+        ("priority", _U32),
+        ("runtime", _U64),
+        ("deadline", _U64),
+        ("period", _U64),
+        ("util_min", _U32),
+        ("util_max", _U32),
     ]
 
 
@@ -379,8 +392,8 @@ def sched_setattr(
     pid: int, *, policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
 ) -> None:
     """sched_setattr(2); the times are nanoseconds."""
-    attr = _SchedAttr(ctypes.sizeof(_SchedAttr), policy, flags, nice, priority, runtime, deadline, period)
-    _call("sched_setattr", pid, ctypes.byref(attr), 0)
+    attr = _SchedAttr(_ctypes.sizeof(_SchedAttr), policy, flags, nice, priority, runtime, deadline, period)
+    _call("sched_setattr", pid, _ctypes.byref(attr), 0)
 
 
 def ioprio_set(which: int, who: int, ioprio: int) -> None:
@@ -398,18 +411,18 @@ _BPF_PROG_LOAD, _BPF_PROG_ATTACH, _BPF_PROG_DETACH, _BPF_PROG_GET_FD_BY_ID, _BPF
 
 def _bpf(command: int, *words: int) -> tuple[int, tuple[int, ...]]:
     """bpf(2) with a union bpf_attr of 32-bit `words`; also returns them as the kernel left them."""
-    attr = (ctypes.c_uint32 * len(words))(*words)
-    return _call("bpf", command, ctypes.byref(attr), ctypes.sizeof(attr)), tuple(attr)
+    attr = (_U32 * len(words))(*words)
+    return _call("bpf", command, _ctypes.byref(attr), _ctypes.sizeof(attr)), tuple(attr)
 
 
-def _halves(pointer: Any) -> tuple[int, int]:
-    address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
+def _halves(memory: Any) -> tuple[int, int]:
+    address = _ctypes.addressof(memory)
     return address & 0xFFFFFFFF, address >> 32
 
 
 def bpf_prog_load(kind: int, program: bytes) -> int:
     """BPF_PROG_LOAD of `program` (struct bpf_insn, 8 bytes each) as type `kind`. The caller closes the descriptor."""
-    code, license_name = ctypes.create_string_buffer(program), ctypes.create_string_buffer(b"Apache-2.0")
+    code, license_name = (_Char * len(program))(*program), (_Char * 16)(*b"Apache-2.0")
     return _bpf(_BPF_PROG_LOAD, kind, len(program) // 8, *_halves(code), *_halves(license_name))[0]
 
 
@@ -425,7 +438,7 @@ def bpf_prog_detach(target: int, program: int, kind: int) -> None:
 
 def bpf_prog_query(target: int, kind: int) -> list[int]:
     """BPF_PROG_QUERY: ids of the programs attached to the cgroup open at `target` itself, 64 at most."""
-    ids = (ctypes.c_uint32 * 64)()
+    ids = (_U32 * 64)()
     count = _bpf(_BPF_PROG_QUERY, target, kind, 0, 0, *_halves(ids), len(ids), 0)[1][6]
     return list(ids[:count])
 

@@ -16,7 +16,7 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 HEAVY = set(
     "requests pyroute2 typer tqdm isal asyncio http urllib email logging subprocess pathlib dataclasses typing tempfile shutil "
     "inspect hashlib importlib threading datetime argparse sqlite3 ipaddress gzip zlib random difflib traceback socket "
-    "re enum json signal".split()
+    "re enum json signal ctypes".split()
 )
 
 _REPORT = """
