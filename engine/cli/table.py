@@ -477,6 +477,7 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         'lifecycle:rm', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
         (
             ('force', '', False, False, ('-f', '--force')),
+            ('link', '', False, False, ('-l', '--link')),
             ('volumes', '', False, False, ('-v', '--volumes')),
         ),
         ('rm', 'container rm', 'container remove'),

@@ -1,4 +1,4 @@
-"""What changes a container that is there: `rename` and `update`."""
+"""What changes a container that is there: `rename`, `rm --link` and `update`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.containers import bundle, config, limits, networking, records, resta
 from engine.containers.netoptions import CONTAINER
 from engine.containers.options import CreateOptions, UpdateOptions
 from engine.containers.views import refresh
-from engine.errors import Conflict, MiniError, UsageError
+from engine.errors import Conflict, MiniError, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,25 @@ def rename(ctx: Context, name: str, new: str) -> None:
             raise type(e)(f"Error when allocating new name: {e.message}", e.hint) from None
         networking.renamed(ctx, record)
     events.container(record, "rename", oldName=f"/{old}")
+
+
+def unlink(ctx: Context, link: str) -> None:
+    """Removes the link CONTAINER/ALIAS, from the container's next life on: one that runs keeps its hosts file, as in Docker."""
+    name, slash, alias = link.strip("/").rpartition("/")
+    if not slash:
+        records.find(ctx.paths, link)
+        raise Conflict("Conflict, cannot remove the default link name of the container")
+    try:
+        record = records.find(ctx.paths, name)
+    except NotFound:
+        raise NotFound(f"No such container: {link}") from None
+    with record.lock():
+        links = record.config["HostConfig"].get("Links") or []
+        left = [text for text in links if text.rpartition(":")[2] != alias]
+        if left == links:
+            raise NotFound(f"No such container: {link}")
+        record.config["HostConfig"]["Links"] = left or None
+        record.save_config()
 
 
 def check(asked: UpdateOptions) -> None:

@@ -151,6 +151,25 @@ def test_a_story(both: Both) -> None:
     _same(docker, mini)
 
 
+def test_a_link_is_removed(both: Both) -> None:
+    found = []
+    for engine in (both.docker, both.mini):
+        engine.run("run", "-d", "--name", "db", both.names["host"], "sleep", "60")
+        engine.run(
+            "create", "--name", "web", "--link", "db:d", "--link", "db:e", both.names["host"], "cat", "/etc/hosts"
+        )
+        told: list[object] = []
+        for link in ("web/d", "web/d", "/web/e/", "web", "nosuch", "nosuch/d"):
+            done = engine.run("rm", "-l", link, check=False)
+            error = re.sub("^.*: (?=No such|Conflict)|mini: ", "", done.stderr.partition("\n")[0])
+            told.append((link, done.code, done.out, error))
+            told.append(engine.run("inspect", "-f", "{{json .HostConfig.Links}}", "web").json())
+        hosts = engine.run("start", "-a", "web").stdout
+        told.append([word for word in ("db", "d", "e") if word in hosts.split()])
+        found.append(told)
+    assert found[0] == found[1]
+
+
 def test_images(both: Both) -> None:
     """The size is left out: Docker counts what unpacking takes on its disk, mini the layers' tars."""
     docker, mini = (engine.run("images").lines for engine in (both.docker, both.mini))

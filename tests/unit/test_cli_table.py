@@ -62,6 +62,7 @@ CORPUS = [
     "stop a -t 3",
     "kill -s USR1 a",
     "rm -fv a b c",
+    "rm -l a/b --link c/d",
     "rm a -f b",
     "logs -f --tail 10 -t --since 10m a",
     "logs -n 5 --details a",

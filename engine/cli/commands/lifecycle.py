@@ -31,8 +31,12 @@ def kill(context: Context, container: list[str], signal: str) -> int:
     return each(container, lambda name: usecases.kill(context, name, signal), echo=True, at_once=True)
 
 
-def rm(context: Context, container: list[str], force: bool, volumes: bool) -> int:
+def rm(context: Context, container: list[str], force: bool, link: bool, volumes: bool) -> int:
     def remove(name: str) -> None:
+        if link:
+            from engine.containers import updating
+
+            return updating.unlink(context, name)
         usecases.remove(context, name, force, volumes)
 
     return each(container, remove, echo=True, forgiven=NotFound if force else None, at_once=True)

@@ -303,6 +303,7 @@ def rm(
     force: Annotated[
         bool, flag("-f", "--force", help="Force the removal of a running container (uses SIGKILL)")
     ] = False,
+    link: Annotated[bool, flag("-l", "--link", help="Remove the specified link")] = False,
     volumes: Annotated[
         bool, flag("-v", "--volumes", help="Remove anonymous volumes associated with the container")
     ] = False,
