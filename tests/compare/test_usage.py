@@ -346,6 +346,9 @@ SAME = """
     volume rm nosuch
     volume rm ''
     volume rm -f ''
+    network rm ''
+    network inspect ''
+    network connect '' x
     volume inspect ''
     inspect ''
     container inspect ''

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import Conflict, NotFound, UsageError
+from engine.errors import Conflict, MiniError, NotFound, UsageError
 from engine.paths import Paths
 from engine.runtime.network.model import Endpoint, Network, Networks
 
@@ -42,10 +42,15 @@ def test_found_by_name_id_and_prefix(paths: Paths) -> None:
     assert networks.get(bridge.id).to_json() == bridge.to_json()
 
 
-@pytest.mark.parametrize("name", ["nosuch", "", "../bridge", "a/b", ".", "xyz"])
+@pytest.mark.parametrize("name", ["nosuch", "../bridge", "a/b", ".", "xyz"])
 def test_not_found_in_dockers_words(paths: Paths, name: str) -> None:
     with pytest.raises(NotFound, match=f"^network {name} not found$"):
         _networks(paths).get(name)
+
+
+def test_no_name_is_not_one_that_is_missing(paths: Paths) -> None:
+    with pytest.raises(MiniError, match="value is empty"):
+        _networks(paths).get("")
 
 
 def test_an_ambiguous_prefix_and_a_name_that_is_one(paths: Paths) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, MiniError, NotFound
 from engine.files import create_exclusive, make_dirs, read_json, remove_file, remove_tree
 from engine.lean import dumps
 from engine.runtime.network.ipam import Subnet
@@ -164,6 +164,8 @@ class Networks:
 
     def get(self, name_or_id: str) -> Network:
         """By name, ID, or a prefix of the ID that fits one network only. Raises NotFound, Conflict (ambiguous)."""
+        if not name_or_id:
+            raise MiniError("invalid network name or ID: value is empty")
         if name_or_id in DRIVERS:
             return self._default(name_or_id)
         if valid_name(name_or_id):
@@ -171,7 +173,7 @@ class Networks:
                 return self._load(name_or_id)
             except FileNotFoundError:
                 pass
-        found = [n for n in self.list_() if n.id.startswith(name_or_id)] if name_or_id else []
+        found = [n for n in self.list_() if n.id.startswith(name_or_id)]
         if not found:
             raise NotFound(f"network {name_or_id} not found")
         if len(found) > 1:
