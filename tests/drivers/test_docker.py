@@ -195,6 +195,7 @@ def test_a_terminal_of_exec(both: Docker, image: str, runtime: str) -> None:
     script = "stty -echo; tty; echo ready; while read a; do stty size; done; exit 3"
     with both.terminal("exec", "-it", container, "sh", "-c", script, rows=33, columns=111) as terminal:
         assert "/dev/pts/0" in terminal.expect("ready\r\n")
+        _press_until(terminal, "33 111")  # only then does the client take notice of changes
         terminal.resize(22, 99)
         _press_until(terminal, "22 99")
         terminal.write("\x04")
