@@ -11,8 +11,7 @@ if not __package__:
     # `python -I -S engine/__main__.py`, as the launcher starts it: `site` would take as long as everything else here.
     # What it would have found goes behind the standard library: this checkout, and the virtual environment's packages.
     _checkout = __file__.rpartition("/engine/")[0]
-    _environment = sys.executable.rpartition("/bin/")[0]
-    sys.path += [_checkout, f"{_environment}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"]
+    sys.path += [_checkout, f"{_checkout}/.venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"]
 
 from engine.cli.start import main
 

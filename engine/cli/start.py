@@ -39,10 +39,11 @@ def _fill_standard_streams() -> None:
 def _protect() -> None:
     """Goes on from here only in a process whose interpreter no container can write to."""
     from engine.errors import MiniError
-    from engine.runtime.process.protect import ensure_protected
+    from engine.runtime.process import protect
 
     try:
-        ensure_protected(sys.orig_argv)
+        # an installed mini has no launcher that would find it
+        protect.ensure_protected(sys.orig_argv, protect.KEPT if sys.flags.no_site else None)
     except MiniError as e:
         from engine.cli.execute import report
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from engine.demo import hostimage
 from engine.runtime.process import protect
 from tests.kernel.test_process_escape import OVERWRITE
+from tests.support import checkout
 from tests.support.conformance import Container, Runtime, is_alive, processes, until
 from tests.support.killer import points
 from tests.support.leaks import hierarchies
@@ -247,7 +247,7 @@ class Killer:
         self._memory[:8] = bytes(8)
         path = [CHECKOUT, *(p for p in sys.path if p.endswith("site-packages"))]
         program = _PROGRAM.format(counter=str(self._path), at=at, argv=["mini-runtime", *argv], path=path)
-        kept = protect.kept_path("/run/mini-runtime/.interpreter", sys.executable)
+        kept = protect.kept_path(protect.KEPT, sys.executable)
         interpreter = kept if os.path.exists(kept) and os.path.samefile(kept, sys.executable) else sys.executable
         null = subprocess.DEVNULL
         subprocess.run([interpreter, "-I", "-S", "-c", program], stdin=null, stdout=null, stderr=null, timeout=60)
@@ -280,24 +280,11 @@ def test_killed_at_any_step(runtime: Runtime, container: Container, command: str
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Path]:
-    """mini-runtime with a Python of its own, a copy, which an attack may overwrite."""
+def root(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "checkout"
-    (root / ".venv/bin").mkdir(parents=True)
-    for name in ("engine", "scripts", "pyproject.toml"):
-        (root / name).symlink_to(f"{CHECKOUT}/{name}")
-    shutil.copy(f"{CHECKOUT}/mini-runtime", root)
-    # one that the image has as well, with the library that it needs
-    original = os.path.realpath(shutil.which("python3", path=hostimage.PATH) or sys.executable)
-    shutil.copy(original, root / ".venv/bin/python")
-    (root / ".venv/pyvenv.cfg").write_text(f"home = {os.path.dirname(original)}\n")
-    info = os.stat(f"{CHECKOUT}/pyproject.toml")
-    (root / ".venv/stamp").touch()
-    os.utime(root / ".venv/stamp", ns=(info.st_atime_ns, info.st_mtime_ns))
+    checkout.make(root)
     yield root
-    kept = protect.kept_path("/run/mini-runtime/.interpreter", str(root / ".venv/bin/python"))
-    subprocess.run(["umount", "--quiet", kept], check=False)
-    shutil.rmtree(f"/run/mini-runtime/.interpreter{tmp_path}")
+    checkout.remove_kept(root)
 
 
 def digest(path: Path) -> str:
@@ -307,19 +294,19 @@ def digest(path: Path) -> str:
 @pytest.mark.parametrize("start", ["first", "next"])
 @pytest.mark.parametrize("way", ["script", "link"])
 def test_the_interpreter_as_entrypoint(
-    runtime: Runtime, container: Container, checkout: Path, way: str, start: str
+    runtime: Runtime, container: Container, root: Path, way: str, start: str
 ) -> None:
     """CVE-2019-5736, by mini-runtime itself; test_process_escape.py shows that the attack works where nothing protects.
 
     With a first start, which executes itself again, and a next one, which the launcher starts from the mount that was kept.
     """
-    python = checkout / ".venv/bin/python"
+    python = checkout.python(root)
     before = digest(python)
-    command, runtime.command = runtime.command, [str(checkout / "mini-runtime")]
+    command, runtime.command = runtime.command, [str(root / "mini-runtime")]
     try:
         if start == "next":
             assert container.run("true").code == 0
-            kept = protect.kept_path("/run/mini-runtime/.interpreter", str(python))
+            kept = checkout.kept(root)
             assert os.path.samefile(kept, python) and os.statvfs(kept).f_flag & os.ST_RDONLY
         if way == "script":
             put(container, "attack", f"#!/proc/self/exe\n{OVERWRITE}")
@@ -369,11 +356,11 @@ def test_a_directory_by_a_leaked_descriptor(container: Container, fd: int) -> No
 # --- the kept interpreter ----------------------------------------------------------------------------------------------
 
 
-def test_an_interpreter_that_was_replaced(runtime: Runtime, container: Container, checkout: Path) -> None:
+def test_an_interpreter_that_was_replaced(runtime: Runtime, container: Container, root: Path) -> None:
     """An upgrade: the old one is not started again, and its mount makes room."""
-    python = checkout / ".venv/bin/python"
-    kept = protect.kept_path("/run/mini-runtime/.interpreter", str(python))
-    command, runtime.command = runtime.command, [str(checkout / "mini-runtime")]
+    python = checkout.python(root)
+    kept = checkout.kept(root)
+    command, runtime.command = runtime.command, [str(root / "mini-runtime")]
     try:
         assert container.run("true").code == 0
         assert os.path.samefile(kept, python)

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from tests.kernel.test_process_escape import OVERWRITE
-from tests.kernel.test_runtime_cli import checkout, digest
+from tests.kernel.test_runtime_cli import digest, root
+from tests.support import checkout
 from tests.support.conformance import Container, Runtime, until
 from tests.support.leaks import hierarchies
 from tests.support.requirements import CHECKOUT
 
-__all__ = ["checkout"]  # a fixture
+__all__ = ["root"]  # a fixture
 pytestmark = pytest.mark.requires("linux", "root", "netns", "overlay")
 
 
@@ -150,15 +151,15 @@ def test_a_label_is_not_written_through_the_image(container: Container, host: Pa
 # --- the interpreter (CVE-2019-5736) ----------------------------------------------------------------------------------------
 
 
-def test_exec_of_the_interpreter(runtime: Runtime, container: Container, checkout: Path) -> None:
+def test_exec_of_the_interpreter(runtime: Runtime, container: Container, root: Path) -> None:
     """Whoever waits in the container for somebody to execute what it has replaced, `sh` say."""
-    python = checkout / ".venv/bin/python"
+    python = checkout.python(root)
     before = digest(python)
     container.started()
     Path(container.rootfs, "attack").write_text(f"#!/proc/self/exe\n{OVERWRITE}")
     Path(container.rootfs, "attack").chmod(0o755)
     Path(container.rootfs, "link").symlink_to("/proc/self/exe")
-    command, runtime.command = runtime.command, [str(checkout / "mini-runtime")]
+    command, runtime.command = runtime.command, [str(root / "mini-runtime")]
     try:
         # whoever joins is not in its /proc before its program is found
         assert container.exec("/link", "-c", OVERWRITE).code == 255

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # Commands that make or enter a container: this interpreter must be out of its reach (CVE-2019-5736).
 _ENTERING = frozenset(("create", "run", "exec"))
-_KEPT = "/run/mini-runtime/.interpreter"  # the launcher looks there
 _MODULES = {
     "create": "lifecycle", "run": "lifecycle", "start": "lifecycle", "delete": "lifecycle", "kill": "lifecycle",
     "exec": "execute",
@@ -56,9 +55,9 @@ def _run(argv: list[str]) -> int:
     try:
         # more than need be where an ID is one of these words, and never less
         if not _ENTERING.isdisjoint(argv):
-            from engine.runtime.process.protect import ensure_protected
+            from engine.runtime.process import protect
 
-            ensure_protected(sys.orig_argv, _KEPT)
+            protect.ensure_protected(sys.orig_argv, protect.KEPT)
         try:
             line = options.parse(argv)
         except UsageError as e:

@@ -9,9 +9,10 @@ point (open_tree(2) with OPEN_TREE_CLONE, mount_setattr(2)), attached to no moun
 that cannot be opened for writing, and nobody can remount it, since it is mounted nowhere. The kernel drops it with the last
 process that runs it. Before Linux 5.12: from a sealed copy in memory (memfd_create(2)).
 
-The second start costs as much as the first. A launcher that is called often saves it: the clone is then also attached, at
-`kept_path`, where the launcher finds it and starts it at once. It is as safe there: whoever is in another mount namespace can
-neither write through /proc/self/exe, whose mount that is, nor remount what his namespace does not have.
+The second start costs as much as the first. The launchers `./mini` and `./mini-runtime` save it: the clone is then also attached,
+at `kept_path`, where they find it and start it at once. It is as safe there: whoever is in another mount namespace can
+neither write through /proc/self/exe, whose mount that is, nor remount what his namespace does not have. It belongs to no data
+root: it stays until the host is down, or another interpreter has its path.
 
 Imported first of all by every hot command: what is needed to execute again only is imported then.
 """
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 import os
 import sys
+
+KEPT = "/run/mini-runtime/.interpreter"  # the launchers look there
 
 _ATTEMPTED = "MINI_PROTECTED"
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE
@@ -99,7 +102,7 @@ def kept_path(keep: str, executable: str) -> str:
 def _keep(clone: int, keep: str) -> None:
     """Attaches the clone at `kept_path`, in the place of an older interpreter's. It is a cache: where that fails, it is not there.
 
-    Beside it is the pyvenv.cfg by which it finds its library as the other does.
+    Beside it is the pyvenv.cfg by which it finds its library as the other does, so nobody else may write in a directory above.
     """
     import fcntl
 
@@ -107,8 +110,9 @@ def _keep(clone: int, keep: str) -> None:
 
     target = kept_path(keep, sys.executable)
     directory = os.path.dirname(target)
+    mask = os.umask(0o077)
     try:
-        os.makedirs(directory, 0o700, exist_ok=True)
+        os.makedirs(directory, exist_ok=True)
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(target):
@@ -124,6 +128,8 @@ def _keep(clone: int, keep: str) -> None:
         linux.move_mount(clone, "", linux.AT_FDCWD, target)
     except OSError:
         pass
+    finally:
+        os.umask(mask)
 
 
 def read_only_clone(path: str) -> int:
