@@ -59,6 +59,14 @@ class Namespaces:
         """(descriptor, flag) of each pid or time namespace to be joined; the caller closes them. Raises RuntimeFault."""
         return [(open_file(name, self.join[name]), KINDS[name][0]) for name in FOR_CHILDREN if name in self.join]
 
+    def enter(self) -> None:
+        """Joins all but those for children and the user's. All are opened first: in a mount namespace that is joined, the
+        paths may lead elsewhere. Raises RuntimeFault."""
+        opened = {name: open_file(name, path) for name, path in self.join.items() if name not in FOR_CHILDREN}
+        for name, fd in opened.items():
+            join_opened(name, self.join[name], fd)
+            os.close(fd)
+
 
 def of(spec: Spec) -> Namespaces:
     """Reads `linux.namespaces`. Raises RuntimeFault for a name that is unknown or given twice."""
@@ -72,18 +80,9 @@ def of(spec: Spec) -> Namespaces:
             join[name] = path
         else:
             new.append(name)
-    if "mount" not in new:
-        raise RuntimeFault("namespaces", "a container needs a new mount namespace")
+    if "mount" not in new and "mount" not in join:
+        raise RuntimeFault("namespaces", "a container needs a mount namespace, new or another's")
     return Namespaces(new, join)
-
-
-def join(name: str, path: str) -> None:
-    """setns(2) by path. Raises RuntimeFault."""
-    fd = open_file(name, path)
-    try:
-        join_opened(name, path, fd)
-    finally:
-        os.close(fd)
 
 
 def join_opened(name: str, path: str, fd: int) -> None:
@@ -122,6 +121,14 @@ def check_kind(path: str, name: str, where: str) -> None:
         os.close(fd)
     if not is_it:
         raise UsageError(f"{where}: {path} is not a {name} namespace")
+
+
+def is_ours(path: str, name: str) -> bool:
+    """Whether `path` is the namespace of this type that the caller is in."""
+    try:
+        return os.path.samestat(os.stat(path), os.stat(f"/proc/self/ns/{KINDS[name][1]}"))
+    except OSError:
+        return False
 
 
 def time_offsets(spec: Spec) -> str:

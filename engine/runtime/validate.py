@@ -335,8 +335,10 @@ def _namespace_rules(spec: dict[str, Any], settings: dict[str, Any]) -> None:
         if path:
             _absolute(path, f"{where}.path")
             namespaces.check_kind(path, kind, f"{where}.path")
-    if "mount" not in new:
-        raise Unsupported("linux.namespaces: a container needs a new mount namespace")
+            if kind == "mount" and namespaces.is_ours(path, "mount"):
+                raise Unsupported(f"{where}.path: the container's root would become the root of the host")
+    if "mount" not in new | joined:
+        raise Unsupported("linux.namespaces: a container needs a mount namespace, new or another's")
     for key in ("uidMappings", "gidMappings"):
         if "user" in new and not settings.get(key):
             raise _bad(f"linux.{key}", "is required for a new user namespace")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.conformance import Container
+from tests.support.conformance import MOUNTS, PROBE, Container, reported
 
 # The type in a configuration, and the file in /proc/PID/ns.
 KINDS = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup", "user": "user"}
@@ -97,6 +97,35 @@ def test_a_pid_namespace_by_path(container: Container, other: str) -> None:
     found = container.report()
     assert found["namespaces"]["pid"] == os.readlink(f"{other}/pid")
     assert found["ids"]["pid"] > 1
+
+
+@pytest.fixture
+def other_mounts() -> Iterator[str]:
+    """A mount namespace of its own: a copy of the suite's."""
+    command = ["unshare", "--mount", "--propagation", "private", "--kill-child", "--fork", "sh", "-c"]
+    with subprocess.Popen([*command, "echo; exec sleep 600"], stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        yield f"/proc/{process.pid}/ns/mnt"
+        process.kill()
+
+
+def test_a_mount_namespace_by_path(container: Container, other_mounts: str) -> None:
+    """The same, of mounts. The container's root becomes the root there, as in one of its own."""
+    container.namespace("mount", other_mounts)
+    before = container.mounts()
+    found = container.report()
+    assert found["namespaces"]["mnt"] == os.readlink(other_mounts)
+    assert [entry["target"] for entry in found["mounts"]] == ["/", *(m["destination"] for m in MOUNTS)]
+    assert container.mounts() == before
+
+
+def test_exec_in_a_mount_namespace_by_path(container: Container, other_mounts: str) -> None:
+    container.namespace("mount", other_mounts)
+    container.started("sleep", "60")
+    found = reported(container.exec(PROBE).out)
+    assert found["namespaces"]["mnt"] == os.readlink(other_mounts)
+    assert found["mounts"][0]["target"] == "/" and found["mounts"][0]["type"] == "overlay"
+    assert PROBE.split("/")[1] in {name.strip("/") for name in found["root"]}
 
 
 @pytest.mark.parametrize("name", ["net", "uts"])

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -234,6 +235,40 @@ def test_joined_network_namespace(box: Box) -> None:
         if entry["type"] == "network":
             entry["path"] = "/proc/self/ns/net"
     assert box.run("readlink", "/proc/self/ns/net").out.strip() == os.readlink("/proc/self/ns/net")
+
+
+def test_a_mount_namespace_is_joined_that_has_no_cgroups(box: Box) -> None:
+    """All that leads into the container, its other namespaces and its cgroup, is found where the caller is."""
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "--uts", "sh", "-c", "umount -l /sys; hostname other; echo; read x"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout and holder.stdout.readline()
+    mounts, uts = f"/proc/{holder.pid}/ns/mnt", f"{box.directory}/uts"
+    Path(uts).touch()
+    linux.mount(f"/proc/{holder.pid}/ns/uts", uts, None, linux.MS_BIND)  # the holder has an empty file there
+    paths = {"mount": {"path": mounts}, "uts": {"path": uts}}
+    box.linux["namespaces"] = [entry | paths.get(entry["type"], {}) for entry in box.linux["namespaces"]]
+    del box.spec["hostname"]
+    cgroup = Cgroup(detect(), f"/mini-test-process/{os.getpid()}")
+    cgroup.create()
+    box.options["cgroup"] = cgroup
+    box.spec["mounts"] = [entry for entry in box.spec["mounts"] if entry["type"] != "cgroup"]
+    before = Path("/proc/self/mountinfo").read_text()
+    try:
+        first = box.start("sleep", "60")
+        assert cgroup.pids() == [first.pid]
+        out = box.exec(first, "sh", "-c", "readlink /proc/self/ns/mnt; hostname").out
+        assert out.split() == [os.readlink(mounts), "other"]
+        table = mount_table(box.exec(first, "cat", "/proc/self/mountinfo").out)
+        assert table[0][:2] == ("/", "overlay") and len([row for row in table if row[0] == "/proc"]) == 1
+        assert Path("/proc/self/mountinfo").read_text() == before
+    finally:
+        box.close()
+        cgroup.delete()
+        holder.communicate(b"")
+        linux.umount2(uts, 0)
 
 
 def test_its_own_cgroup(box: Box) -> None:
@@ -609,6 +644,8 @@ def test_a_caller_with_threads_cannot_come_back_from_a_time_namespace_and_leaves
     finally:
         done.set()
         thread.join()
+        while len(os.listdir("/proc/self/task")) > 1:  # it returns before the kernel has done with the thread
+            os.sched_yield()
         # the pytest process itself must not stay in it
         with open("/proc/self/ns/time") as own:
             linux.setns(own.fileno(), linux.CLONE_NEWTIME)

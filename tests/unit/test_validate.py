@@ -97,7 +97,16 @@ ALLOW = "SCMP_ACT_ALLOW"
         ),
         ("linux.namespaces", [{"type": "mount"}, {"type": "x"}], "linux.namespaces[1].type: unknown namespace: x"),
         ("linux.namespaces", [{"type": "mount"}] * 2, "linux.namespaces[1].type: there are two mount namespaces"),
-        ("linux.namespaces", [{"type": "pid"}], "linux.namespaces: a container needs a new mount namespace"),
+        (
+            "linux.namespaces",
+            [{"type": "pid"}],
+            "linux.namespaces: a container needs a mount namespace, new or another's",
+        ),
+        (
+            "linux.namespaces",
+            [{"type": "mount", "path": "/proc/self/ns/mnt"}],
+            "linux.namespaces[0].path: the container's root would become the root of the host",
+        ),
         (
             "linux.namespaces",
             [{"type": "mount", "path": "x"}],

@@ -70,10 +70,15 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     finish.begin(process, step, task.keyring)
     os.umask(0)
 
+    step("sysctl", "open /proc/sys", "/proc/sys")
+    proc_sys = os.open("/proc/sys", linux.O_PATH | os.O_CLOEXEC)  # the host's, which no image can fake
+    elsewhere = "mount" in wanted.join  # where the host's cgroups may not be mounted
+    if cgroup and elsewhere and not wanted.user:
+        step("cgroup", "enter the cgroup")
+        cgroup.enter()
     step("namespaces", "join namespaces")
-    for name in namespaces.KINDS if not wanted.user else ():  # userns.py did it
-        if name in wanted.join and name not in namespaces.FOR_CHILDREN:
-            namespaces.join(name, wanted.join[name])
+    if not wanted.user:  # userns.py did it, and entered the cgroup
+        wanted.enter()
     step("namespaces", "make namespaces")
     linux.unshare(wanted.flags("mount", "network", "uts", "ipc"))
     if "network" in wanted.new:
@@ -93,7 +98,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     root = rootfs.assemble(task.rootfs, path, settings.get("rootfsPropagation", ""))
 
     step("cgroup", "enter the cgroup")
-    if cgroup and not wanted.user:
+    if cgroup and not elsewhere and not wanted.user:
         cgroup.enter()
     linux.unshare(wanted.flags("cgroup"))  # its root is the cgroup of this moment
 
@@ -107,8 +112,6 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     devices.populate(spec, root)
     step("cwd", f"make the directory {process['cwd']}", process["cwd"])
     os.close(inside.make_dir(root, process["cwd"]))
-    step("sysctl", "open /proc/sys", "/proc/sys")
-    proc_sys = os.open("/proc/sys", linux.O_PATH | os.O_CLOEXEC)  # the host's, which no image can fake
 
     if task.hooks:
         step("hook", "run the createContainer hooks")
