@@ -486,6 +486,7 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
         'rmi:main', 'IMAGE [IMAGE...]', True, (('image', True, True),),
         (
             ('force', '', False, False, ('-f', '--force')),
+            ('no_prune', '', False, False, ('--no-prune',)),
         ),
         ('rmi', 'image rm', 'image remove'),
     ),
@@ -677,9 +678,14 @@ COMMANDS: dict[str, tuple] = {  # type: ignore[type-arg]
     'update': (
         'update:main', 'CONTAINER [CONTAINER...]', True, (('container', True, True),),
         (
+            ('blkio_weight', 'int', False, None, ('--blkio-weight',)),
+            ('cpu_period', 'int', False, None, ('--cpu-period',)),
+            ('cpu_quota', 'int', False, None, ('--cpu-quota',)),
             ('cpu_shares', 'int', False, None, ('-c', '--cpu-shares')),
             ('cpus', 'decimal', False, None, ('--cpus',)),
             ('cpuset_cpus', 'string', False, None, ('--cpuset-cpus',)),
+            ('cpuset_mems', 'string', False, None, ('--cpuset-mems',)),
+            ('kernel_memory', 'bytes', False, None, ('--kernel-memory',)),
             ('memory', 'bytes', False, None, ('-m', '--memory')),
             ('memory_reservation', 'bytes', False, None, ('--memory-reservation',)),
             ('memory_swap', 'bytes', False, None, ('--memory-swap',)),

@@ -129,6 +129,11 @@ class UpdateOptions(_Options):
     cpus: float | None = None
     cpu_shares: int | None = None
     cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
+    blkio_weight: int | None = None
+    kernel_memory: int | None = None
     pids_limit: int | None = None
     restart: str | None = None
     publish_add: Sequence[str] = ()

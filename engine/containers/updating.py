@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from engine import events
 from engine.containers import bundle, config, limits, networking, records, restart
 from engine.containers.netoptions import CONTAINER
@@ -19,6 +17,10 @@ if TYPE_CHECKING:
     from engine.context import Context
 
 MAXIMUM_CPU_SHARES = 262144  # cpu.shares, Linux: kernel/sched/core.c, MAX_SHARES
+_LIMITS = (
+    "blkio_weight", "cpu_period", "cpu_quota", "cpu_shares", "cpus", "cpuset_cpus", "cpuset_mems", "kernel_memory", "memory",
+    "memory_reservation", "memory_swap", "pids_limit",
+)  # fmt: skip
 
 
 def rename(ctx: Context, name: str, new: str) -> None:
@@ -59,16 +61,13 @@ def unlink(ctx: Context, link: str) -> None:
 
 def check(asked: UpdateOptions) -> None:
     """What is wrong whatever the container is; UsageError in Docker's words."""
-    names = ("cpu_shares", "cpus", "memory", "memory_reservation", "memory_swap", "pids_limit")
-    values = {name: getattr(asked, name) for name in names}
+    values = {name: getattr(asked, name) for name in _LIMITS}
     if not asked.memory:
         # what it has to fit to is the container's
         values["memory_swap"] = None
     limits.check(CreateOptions(**values))
     if asked.cpu_shares is not None and not 0 <= asked.cpu_shares <= MAXIMUM_CPU_SHARES:
         raise UsageError(f"invalid cpu-shares {asked.cpu_shares}: the maximum is {MAXIMUM_CPU_SHARES}")
-    if asked.cpuset_cpus:
-        _check_cpus(asked.cpuset_cpus)
     if asked.restart is not None:
         restart.parse(asked.restart)
     if asked.publish_add or asked.publish_rm:
@@ -86,13 +85,18 @@ def merged(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
         )
     if 0 < swap < memory or (swap > 0 and not memory):
         raise Conflict("Minimum memoryswap limit should be larger than memory limit, see usage")
+    _check_processors(host, asked)
     changed: dict[str, Any] = {
         "Memory": memory,
         "MemorySwap": swap or 2 * memory,
         "MemoryReservation": asked.memory_reservation or host["MemoryReservation"],
         "NanoCpus": round(asked.cpus * 1e9) if asked.cpus else host["NanoCpus"],
         "CpuShares": asked.cpu_shares or host["CpuShares"],
+        "CpuPeriod": asked.cpu_period or host["CpuPeriod"],
+        "CpuQuota": asked.cpu_quota or host["CpuQuota"],
         "CpusetCpus": asked.cpuset_cpus or host["CpusetCpus"],
+        "CpusetMems": asked.cpuset_mems or host["CpusetMems"],
+        "BlkioWeight": asked.blkio_weight or host["BlkioWeight"],
         "PidsLimit": host["PidsLimit"] if asked.pids_limit is None else asked.pids_limit,
     }
     if asked.restart is not None:
@@ -102,6 +106,18 @@ def merged(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
     if asked.publish_add or asked.publish_rm:
         changed["PortBindings"] = _ports(host, asked)
     return host | changed
+
+
+def _check_processors(host: dict[str, Any], asked: UpdateOptions) -> None:
+    """`--cpus` is a quota and a period of its own: a container has either."""
+    for what, given, standing in (
+        ("CPU Period", asked.cpu_period, host["CpuPeriod"]),
+        ("CPU Quota", asked.cpu_quota, host["CpuQuota"]),
+    ):
+        if asked.cpus and standing:
+            raise Conflict(f"Conflicting options: Nano CPUs cannot be updated as {what} has already been set")
+        if given and host["NanoCpus"]:
+            raise Conflict(f"Conflicting options: {what} cannot be updated as NanoCPUs has already been set")
 
 
 def _ports(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
@@ -114,21 +130,6 @@ def _ports(host: dict[str, Any], asked: UpdateOptions) -> dict[str, Any]:
     for port, there in portoptions.bindings(asked.publish_add).items():
         left.setdefault(port, []).extend(there)
     return dict(sorted(left.items()))
-
-
-def _check_cpus(text: str) -> None:
-    """cpuset(7), list format, of processors that this host has."""
-    count = os.cpu_count() or 1
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            low, high = int(first), int(last if dash else first)
-            if not 0 <= low <= high:
-                raise ValueError
-            if high >= count:
-                raise UsageError(f"Requested CPUs are not available - requested {text}, available: 0-{count - 1}")
-    except ValueError:
-        raise UsageError(f"Invalid value {text} for cpuset cpus") from None
 
 
 def update(ctx: Context, name: str, asked: UpdateOptions) -> None:
@@ -201,8 +202,10 @@ def _limits(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     if changed & {"Memory", "MemorySwap", "MemoryReservation"}:
         found["memory"] = {"limit": -1, "swap": -1, **({"reservation": -1} if old["MemoryReservation"] else {})}
         found["memory"] |= wanted.get("memory", {})
-    if changed & {"NanoCpus", "CpuShares", "CpusetCpus"}:
-        found["cpu"] = {"quota": -1, "shares": 1024} | wanted.get("cpu", {})
+    if changed & {"NanoCpus", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus", "CpusetMems"}:
+        found["cpu"] = {"quota": -1, "period": limits.CPU_PERIOD, "shares": 1024} | wanted.get("cpu", {})
+    if "BlkioWeight" in changed and new["BlkioWeight"]:
+        found["blockIO"] = wanted["blockIO"]
     if "PidsLimit" in changed:
         found["pids"] = {"limit": new["PidsLimit"] or 0}
     return found

@@ -8,7 +8,7 @@ from engine.errors import NotFound
 from engine.system import imageuse
 
 
-def main(context: Context, image: list[str], force: bool) -> int:
+def main(context: Context, image: list[str], force: bool, no_prune: bool) -> int:
     def remove(name: str) -> None:
         for event, what in imageuse.remove(context, name, force):
             print(f"{event}: {what}")

@@ -42,6 +42,7 @@ def images(
 def rmi(
     image: Annotated[list[str], typer.Argument()],
     force: Annotated[bool, flag("-f", "--force", help="Force removal of the image")] = False,
+    no_prune: Annotated[bool, flag("--no-prune", help="Do not delete untagged parents (mini has none)")] = False,
 ) -> None:
     """Remove one or more images"""
 

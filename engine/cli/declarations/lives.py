@@ -78,9 +78,23 @@ def port(container: Container, private_port: Annotated[String, typer.Argument()]
 @commands.command("update", MANY, aliases=("container update",))
 def update(
     container: Containers,
+    blkio_weight: Annotated[
+        String,
+        option("--blkio-weight", kind="int", help="Block IO (relative weight), between 10 and 1000, or 0 to disable"),
+    ] = None,
+    cpu_period: Annotated[
+        String, option("--cpu-period", kind="int", help="Limit CPU CFS (Completely Fair Scheduler) period")
+    ] = None,
+    cpu_quota: Annotated[
+        String, option("--cpu-quota", kind="int", help="Limit CPU CFS (Completely Fair Scheduler) quota")
+    ] = None,
     cpu_shares: Annotated[String, option("-c", "--cpu-shares", kind="int", help="CPU shares (relative weight)")] = None,
     cpus: Annotated[String, option("--cpus", kind="decimal", help="Number of CPUs")] = None,
     cpuset_cpus: Annotated[String, option("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")] = None,
+    cpuset_mems: Annotated[String, option("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)")] = None,
+    kernel_memory: Annotated[
+        String, option("--kernel-memory", kind="bytes", help="Kernel memory limit: not supported, refused")
+    ] = None,
     memory: Annotated[String, option("-m", "--memory", kind="bytes", help="Memory limit")] = None,
     memory_reservation: Annotated[
         String, option("--memory-reservation", kind="bytes", help="Memory soft limit")
