@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import fcntl
 import os
 import select
 import struct
@@ -32,7 +33,7 @@ MAX_CONNECTIONS = 1024  # of a port; further ones wait in the kernel's queue
 MAX_CLIENTS = 1024  # over UDP, of a port; for another one the longest silent is forgotten
 UDP_IDLE = 90.0  # seconds, as Docker's proxy
 _BACKLOG = 4096
-_PIPE_SIZE = 1 << 20
+_PIPE_SIZE, _F_SETPIPE_SZ = 1 << 20, 1031
 _ROUNDS = 16  # before another connection has its turn
 _MAX_DATAGRAM = 65535
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
@@ -160,6 +161,10 @@ class _Way:
     def __init__(self, source: _socket.socket, target: _socket.socket) -> None:
         self.source, self.target = source, target
         self.read, self.write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            fcntl.fcntl(self.write, _F_SETPIPE_SZ, _PIPE_SIZE)
+        except PermissionError:  # more than a user may have (fs.pipe-max-size)
+            pass
         self.held = 0
         self.ended = False  # the source has said its last
         self.done = False  # the target has been told so
