@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +147,50 @@ def test_it_is_in_the_containers_user_namespace(container: Container) -> None:
     found = reported(container.exec(PROBE).out)
     assert found["namespaces"]["user"] == os.readlink(f"/proc/{container.state()['pid']}/ns/user")
     assert found["user"] == [0, 0]
+
+
+@pytest.fixture
+def below(running: Container) -> Iterator[str]:
+    """The path of a cgroup below the container's in every hierarchy that it is in."""
+    made = [f"{path}/below" for path in running.cgroups()]
+    for path in made:
+        os.mkdir(path)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if os.path.exists(f"{path}/{name}"):
+                Path(f"{path}/{name}").write_text(Path(f"{os.path.dirname(path)}/{name}").read_text())
+    yield "/below"
+    for path in made:
+        os.rmdir(path)
+
+
+def cgroups_of(container: Container, *options: str) -> dict[str, str]:
+    """By hierarchy, the path of an exec's cgroup, as its cgroup namespace has it (the container's own is /)."""
+    done = container.exec("cat", "/proc/self/cgroup", options=options)
+    assert done.code == 0, done
+    return {line.split(":", 2)[1]: line.split(":", 2)[2] for line in done.out.splitlines()}
+
+
+def test_a_cgroup_below(running: Container, below: str) -> None:
+    for path in (below, "/"):
+        found = cgroups_of(running, "--cgroup", path)
+        assert found.get("memory", found.get("")) == path
+
+
+@pytest.mark.requires("cgroup-v1")
+@pytest.mark.differs(crun="knows no controllers there")
+def test_a_cgroup_below_of_a_controller(running: Container, below: str) -> None:
+    """`CONTROLLER:PATH`, which is of cgroup v1; where nothing is said it is in the container's."""
+    found = cgroups_of(running, "--cgroup", f"memory,pids:{below}")
+    assert (found["memory"], found["pids"], found["freezer"]) == (below, below, "/")
+
+
+@pytest.mark.differs(crun="takes any path, and makes what is missing")
+@pytest.mark.parametrize(
+    "options", [["/missing"], [".."], ["memory:/missing"], ["memory:.."], ["nonsense:/"], ["/", "memory:/"]]
+)
+def test_a_cgroup_that_is_not_below(running: Container, options: list[str]) -> None:
+    done = running.exec("true", options=[word for option in options for word in ("--cgroup", option)])
+    assert done.code != 0, done
 
 
 def test_it_is_in_the_containers_cgroup(running: Container) -> None:

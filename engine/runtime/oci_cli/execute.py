@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 from engine import files
-from engine.errors import Conflict, StoreError, Unsupported, UsageError
+from engine.errors import Conflict, StoreError, UsageError
 from engine.runtime import state, validate
-from engine.runtime.cgroups.manager import Cgroup
 from engine.runtime.oci_cli import bundle
 from engine.runtime.process import exec as joined
 
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from engine.oci.runtime import Process, Spec
+    from engine.runtime.cgroups.below import Below
+    from engine.runtime.cgroups.manager import Cgroup
     from engine.runtime.oci_cli.context import Context
     from engine.runtime.process.launch import InitProcess
     from engine.runtime.state import Container
@@ -128,14 +129,11 @@ def _capabilities(sets: dict[str, list[str]], more: list[str]) -> dict[str, list
     return sets | {name: [*(sets.get(name) or ()), *more] for name in names}
 
 
-def _cgroup(container: Container, below: list[str]) -> Cgroup | None:
-    """The container's cgroup, or the one below it that `--cgroup` names."""
+def _cgroup(container: Container, below: list[str]) -> Cgroup | Below | None:
+    """The container's cgroup, or those below it that `--cgroup` names."""
     cgroup = container.cgroup
     if not below or not cgroup:
         return cgroup
-    path = below[0]
-    if len(below) > 1 or ":" in path:
-        raise Unsupported("--cgroup CONTROLLER:PATH is not supported: one path below the container's cgroup is")
-    if ".." in path.split("/"):
-        raise UsageError(f"--cgroup {path} is not below the container's cgroup")
-    return Cgroup(cgroup.layout, os.path.normpath(f"{cgroup.path}/{path}"))
+    from engine.runtime.cgroups.below import Below
+
+    return Below(cgroup, below)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from engine.oci.runtime import Process
+    from engine.runtime.cgroups.below import Below
     from engine.runtime.cgroups.manager import Cgroup
     from engine.runtime.process.channel import Channel
     from engine.runtime.process.finish import Step
@@ -107,7 +108,7 @@ class _Task:
         target: Target,
         process: Process,
         stdio: tuple[int, int, int] | None,
-        cgroup: Cgroup | None,
+        cgroup: Cgroup | Below | None,
         seccomp: tuple[bytes, int] | None,
         preserved: int,
         settings: dict[str, Any],
@@ -121,7 +122,7 @@ def spawn(
     process: Process,
     *,
     stdio: tuple[int, int, int] | None,
-    cgroup: Cgroup | None,
+    cgroup: Cgroup | Below | None,
     seccomp: tuple[bytes, int] | None,
     preserved: int = 0,
     notify: Callable[[int, int], None] | None = None,
