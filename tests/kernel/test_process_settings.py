@@ -244,9 +244,26 @@ def test_an_agent_answers(agent: Agent, box: Box, no_new_privileges: bool) -> No
     second = box.spawn(first, "python3", "-uc", script, stdio=(null, writer, writer))
     second.start()
     assert os.read(reader, 100) == b"4242"
-    assert len(agent.states) == 2
+    assert agent.states[1] == {**expected, "pid": second.pid, "state": {**state, "pid": second.pid}}
     for fd in (reader, writer, null):
         os.close(fd)
+    second.abandon()
+    first.abandon()
+
+
+def test_an_agent_allows_what_a_joiner_does_on_its_way(agent: Agent, box: Box) -> None:
+    """It is asked before there is the process that it is told of in the end; nobody waits for ever."""
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": agent.path,
+        "syscalls": [{"names": ["prctl"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    first = box.start("sleep", "60")
+    box.options["seccomp"] = seccomp.compile_filter(profile, None)
+    box.options["notify"] = listener.sender(profile, {"ociVersion": "1.2.0"})
+    second = box.spawn(first, "sleep", "60")
+    second.start()
+    assert len(agent.states) == 1 and agent.states[0]["pid"] not in (first.pid, second.pid)
     second.abandon()
     first.abandon()
 

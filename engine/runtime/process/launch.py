@@ -36,7 +36,7 @@ class InitProcess:
     caller closes the console itself, or by `close`. `notify` is given the process and a seccomp filter's listener.
     """
 
-    __slots__ = ("_channel", "console", "notify", "pid", "pidfd")
+    __slots__ = ("_channel", "_listener", "console", "notify", "pid", "pidfd")
 
     def __init__(self, pid: int, channel: Channel) -> None:
         self.pid = pid
@@ -44,6 +44,7 @@ class InitProcess:
         self.console = -1
         self.notify: Callable[[int, int], None] | None = None
         self._channel = channel
+        self._listener = -1
 
     def start(self) -> None:
         """Lets it execute its program; returns when execve(2) succeeded, or it was killed before: `wait` tells.
@@ -78,10 +79,10 @@ class InitProcess:
     def close(self) -> None:
         """Closes the descriptors; the process goes on."""
         self._channel.close()
-        for fd in (self.pidfd, self.console):
+        for fd in (self.pidfd, self.console, self._listener):
             if fd >= 0:
                 os.close(fd)
-        self.pidfd = self.console = -1
+        self.pidfd = self.console = self._listener = -1
 
     def abandon(self) -> int:
         """Kills it, with a PID namespace all that is in it, reaps it and closes everything; its status."""
@@ -107,17 +108,30 @@ class InitProcess:
             message, fd = answer
             if message["type"] == "fault":
                 raise channel.fault(message)
-            if message["type"] == "listener":
-                self._pass_on(fd)
-            elif fd >= 0:
-                self.console = fd
             if message["type"] == "forked":
                 self._adopt(message["pid"])
+            self._pass_on()
+            if message["type"] == "listener":
+                self._keep(fd)
+            elif fd >= 0:
+                self.console = fd
             if message["type"] == kind:
                 return
 
-    def _pass_on(self, listener: int) -> None:
-        """At once: what init does next may wait for the agent's answer."""
+    def _keep(self, listener: int) -> None:
+        """Until the next message, which may tell of the process that it is for (`_adopt`); or until the filter asks, since the
+        process waits for the agent's answer then."""
+        import select
+
+        self._listener = listener
+        ready, _, _ = select.select([self._channel.fileno(), listener], [], [])
+        if listener in ready:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._listener < 0:
+            return
+        listener, self._listener = self._listener, -1
         try:
             if self.notify is None:
                 raise RuntimeFault("seccomp", "the seccomp filter wants an agent, and there is no way to it")
@@ -126,10 +140,14 @@ class InitProcess:
             os.close(listener)
 
     def _adopt(self, pid: int) -> None:
-        """Its child by clone(CLONE_PARENT) takes its place (exec.py); the one before has ended."""
-        os.waitpid(self.pid, 0)
+        """Its child by clone(CLONE_PARENT) takes its place (exec.py); the one before has ended, if the agent lets it."""
+        former, self.pid = self.pid, pid
         os.close(self.pidfd)
-        self.pid, self.pidfd = pid, os.pidfd_open(pid)
+        self.pidfd = os.pidfd_open(pid)
+        try:
+            self._pass_on()
+        finally:
+            os.waitpid(former, 0)
 
 
 def _wait_status(info: os.waitid_result | None) -> int:
