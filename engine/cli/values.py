@@ -73,6 +73,42 @@ def weight(text: str) -> int:
     return int(text)
 
 
+def device_weight(text: str) -> dict[str, Any]:
+    """`/dev/PATH:WEIGHT`, 0 for none, as HostConfig.BlkioWeightDevice has it."""
+    path, value = _of_device(text)
+    if not (value.isascii() and value.isdigit()) or not (int(value) == 0 or 10 <= int(value) <= 1000):
+        raise _Invalid(f"invalid weight for device: {text}")
+    return {"Path": path, "Weight": int(value)}
+
+
+def device_bytes(text: str) -> dict[str, Any]:
+    """`/dev/PATH:SIZE` a second, as HostConfig.BlkioDeviceReadBps has it."""
+    path, value = _of_device(text)
+    try:
+        return {"Path": path, "Rate": size(value)}
+    except _Invalid:
+        form = "<device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+        raise _Invalid(f"invalid rate for device: {text}. The correct format is {form}") from None
+
+
+def device_operations(text: str) -> dict[str, Any]:
+    """`/dev/PATH:NUMBER` a second, as HostConfig.BlkioDeviceReadIOps has it."""
+    path, value = _of_device(text)
+    if not (value.isascii() and value.isdigit()) or int(value) >= 1 << 64:
+        form = "<device-path>:<number>. Number must be a positive integer"
+        raise _Invalid(f"invalid rate for device: {text}. The correct format is {form}")
+    return {"Path": path, "Rate": int(value)}
+
+
+def _of_device(text: str) -> tuple[str, str]:
+    path, colon, value = text.partition(":")
+    if not path or not colon:
+        raise _Invalid(f"bad format: {text}")
+    if not path.startswith("/dev/"):
+        raise _Invalid(f"bad format for device path: {text}")
+    return path, value
+
+
 def swap(text: str) -> int:
     return -1 if text == "-1" else size(text)
 
@@ -283,6 +319,11 @@ _BY_KIND: dict[str, Callable[[str], Any]] = {
 }
 _BY_OPTION: dict[tuple[str, str], Callable[[str], Any]] = {
     ("blkio_weight", "int"): weight,
+    ("blkio_weight_devices", "list"): device_weight,
+    ("device_read_bps", "list"): device_bytes,
+    ("device_read_iops", "list"): device_operations,
+    ("device_write_bps", "list"): device_bytes,
+    ("device_write_iops", "list"): device_operations,
     ("memory_swap", "bytes"): swap,
     ("env", "list"): variable,
     ("label", "list"): label,

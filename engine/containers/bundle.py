@@ -137,10 +137,30 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
         value["memory"] = memory
     if cpu:
         value["cpu"] = cpu
-    if host["BlkioWeight"]:
-        value["blockIO"] = {"weight": host["BlkioWeight"]}
+    if block := _block_io(host):
+        value["blockIO"] = block
     if host["PidsLimit"] and host["PidsLimit"] > 0:
         value["pids"] = {"limit": host["PidsLimit"]}
+    return value
+
+
+_BLOCK_DEVICES = (
+    ("BlkioWeightDevice", "weightDevice"),
+    ("BlkioDeviceReadBps", "throttleReadBpsDevice"),
+    ("BlkioDeviceWriteBps", "throttleWriteBpsDevice"),
+    ("BlkioDeviceReadIOps", "throttleReadIOPSDevice"),
+    ("BlkioDeviceWriteIOps", "throttleWriteIOPSDevice"),
+)
+
+
+def _block_io(host: dict[str, Any]) -> dict[str, Any]:
+    value: dict[str, Any] = {"weight": host["BlkioWeight"]} if host["BlkioWeight"] else {}
+    for key, name in _BLOCK_DEVICES:
+        # what an earlier mini made has no such keys
+        if limited := host.get(key):
+            from engine.containers import hostdevices
+
+            value[name] = [hostdevices.limit(device) for device in limited]
     return value
 
 

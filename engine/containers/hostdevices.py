@@ -75,6 +75,19 @@ def nodes(device: dict[str, str]) -> list[dict[str, Any]]:
     return [node | {"access": device["CgroupPermissions"]} for node in found]
 
 
+def limit(limited: dict[str, Any]) -> dict[str, Any]:
+    """The spec's weight or rate for one of HostConfig.Blkio…. UsageError where there is no such block device."""
+    path = limited["Path"]
+    try:
+        status = os.stat(path)
+    except OSError as e:
+        raise UsageError(f"stat {path}: {os.strerror(e.errno or 0).lower()}") from e
+    if not stat.S_ISBLK(status.st_mode):
+        raise UsageError(f"{path} is not a block device")
+    values = {key.lower(): value for key, value in limited.items() if key != "Path"}
+    return {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev), **values}
+
+
 def _refused(device: dict[str, str], reason: str) -> UsageError:
     what = f'error gathering device information while adding custom device "{device["PathOnHost"]}"'
     return UsageError(f"{what}: {reason}")

@@ -68,6 +68,14 @@ RUN: dict[str, tuple[list[str], list[str]]] = {
         ["--cpu-period", "50000", "--cpu-quota", "25000"],
         ["cat", f"{_V1}/cpu/cpu.cfs_quota_us", f"{_V1}/cpu/cpu.cfs_period_us"],
     ),
+    "rates of a block device": (
+        [
+            *("--device-read-bps", "/dev/loop0:1mb", "--device-read-bps", "/dev/loop1:1.5k"),
+            *("--device-write-bps", "/dev/loop0:2m", "--device-write-iops", "/dev/loop0:08"),
+            *("--device-read-iops", "/dev/loop0:0"),
+        ],
+        ["sh", "-c", f"cd {_V1}/blkio; grep . blkio.throttle.read_*_device blkio.throttle.write_*_device"],
+    ),
     "cpuset mems": (["--cpuset-mems", "0"], ["cat", f"{_V1}/cpuset/cpuset.mems"]),
     "swappiness": (["--memory-swappiness", "50"], ["cat", f"{_V1}/memory/memory.swappiness"]),
     "log options": (["--log-opt", "max-size=1m", "--log-opt", "max-file=2"], ["echo", "x"]),

@@ -169,6 +169,20 @@ SAME = """
     run --cpuset-mems 99 {image} true
     run --blkio-weight x {image} true
     run --blkio-weight 70000 {image} true
+    run --blkio-weight-device x {image} true
+    run --blkio-weight-device :100 {image} true
+    run --blkio-weight-device /opt:100 {image} true
+    run --blkio-weight-device /dev/loop0:5 {image} true
+    run --blkio-weight-device /dev/loop0:x {image} true
+    run --device-read-bps x {image} true
+    run --device-read-bps /opt:1mb {image} true
+    run --device-read-bps /dev/loop0:x {image} true
+    run --device-write-bps /dev/loop0:-1 {image} true
+    run --device-write-bps /dev/loop0: {image} true
+    run --device-read-iops '' {image} true
+    run --device-read-iops /dev/loop0:1k {image} true
+    run --device-write-iops /dev/loop0:+1 {image} true
+    run --device-write-iops /dev/loop0:18446744073709551616 {image} true
     run --pids-limit x {image} true
     run --oom-score-adj 2000 {image} true
     run --oom-score-adj x {image} true
@@ -372,6 +386,8 @@ OTHERWISE = {
     "import a b c": "the same",
     "manifest inspect": "one argument is all that it takes",
     "run --blkio-weight 5 {image} true": "the range is checked also where the kernel has no weight",
+    "run --device-read-bps /dev/nosuch:1mb {image} true": "125: Docker takes any 'no such file' for a missing program",
+    "run --device-read-bps /dev/null:1mb {image} true": "says what is wrong with it",
     "run --ulimit nofile=-2 {image} true": "names the limit",
     "create --restart nosuch {image} true": "a wrong value is 125 in create, whoever would find it: there is no daemon",
     "create --stop-signal 0 {image} true": "the same",

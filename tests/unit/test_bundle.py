@@ -93,6 +93,15 @@ def test_a_users_mount_replaces_a_default_one() -> None:
     assert "noexec" in found[0]["options"]
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/dev/null", "/dev/null is not a block device"), ("/dev/nosuch", "stat /dev/nosuch: no such file")],
+)
+def test_the_rate_is_of_a_block_device(path: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        spec(device_read_bps=[{"Path": path, "Rate": 1}])
+
+
 def test_limits_become_resources() -> None:
     found = spec(memory=64 << 20, cpus=0.5, pids_limit=10, cpuset_cpus="0")["linux"]["resources"]
     assert found["memory"] == {"limit": 64 << 20, "swap": 128 << 20}

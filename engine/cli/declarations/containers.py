@@ -26,6 +26,9 @@ def container_options(
         String,
         option("--blkio-weight", kind="int", help="Block IO (relative weight), between 10 and 1000, or 0 to disable"),
     ] = None,
+    blkio_weight_devices: Annotated[
+        Strings, option("--blkio-weight-device", kind="list", help="Block IO weight (relative device weight)")
+    ] = None,
     cap_add: Annotated[Strings, option("--cap-add", kind="list", help="Add Linux capabilities")] = None,
     cap_drop: Annotated[Strings, option("--cap-drop", kind="list", help="Drop Linux capabilities")] = None,
     cgroupns: Annotated[String, option("--cgroupns", help="Cgroup namespace to use (host|private)")] = None,
@@ -43,6 +46,19 @@ def container_options(
     devices: Annotated[Strings, option("--device", kind="list", help="Add a host device to the container")] = None,
     device_cgroup_rules: Annotated[
         Strings, option("--device-cgroup-rule", kind="list", help="Add a rule to the cgroup allowed devices list")
+    ] = None,
+    device_read_bps: Annotated[
+        Strings,
+        option("--device-read-bps", kind="list", help="Limit read rate (bytes per second) from a device"),
+    ] = None,
+    device_read_iops: Annotated[
+        Strings, option("--device-read-iops", kind="list", help="Limit read rate (IO per second) from a device")
+    ] = None,
+    device_write_bps: Annotated[
+        Strings, option("--device-write-bps", kind="list", help="Limit write rate (bytes per second) to a device")
+    ] = None,
+    device_write_iops: Annotated[
+        Strings, option("--device-write-iops", kind="list", help="Limit write rate (IO per second) to a device")
     ] = None,
     dns: Annotated[Strings, option("--dns", kind="list", help="Set custom DNS servers")] = None,
     dns_options: Annotated[Strings, option("--dns-option", kind="list", help="Set DNS options")] = None,
