@@ -12,7 +12,7 @@ from engine.errors import Unsupported, UsageError
 from engine.runtime import labels, namespaces, rlimits, rootfs
 from engine.runtime.defaults import ALL_CAPABILITIES
 from engine.runtime.process import outside
-from engine.runtime.seccomp import compile as seccomp
+from engine.runtime.seccomp import words as seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

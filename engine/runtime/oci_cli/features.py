@@ -8,7 +8,7 @@ from __future__ import annotations
 from engine.runtime import defaults, hooks, mounts, namespaces
 from engine.runtime.oci_cli import context
 from engine.runtime.oci_cli.report import indented, say
-from engine.runtime.seccomp.compile import ACTIONS, FLAGS, OPERATORS
+from engine.runtime.seccomp.words import ACTIONS, FLAGS, OPERATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def describe() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(namespaces.KINDS),
             "capabilities": list(defaults.ALL_CAPABILITIES),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": {
                 "enabled": True,
                 "actions": sorted(ACTIONS),

@@ -11,7 +11,6 @@ A create that fails goes the way of delete, whatever it had come to.
 from __future__ import annotations
 
 import os
-import select
 import time
 
 from engine import files
@@ -154,6 +153,8 @@ def destroy(ctx: Context, container: Container) -> None:
 
 
 def _await_end(pidfd: int, container_id: str) -> None:
+    import select
+
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     if not poll.poll(_PATIENCE * 1000):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 
 from engine.lean import signal
 
@@ -73,6 +72,8 @@ class Relay:
 
     def _copy(self) -> None:
         """Between 0, 1 and the pty, until that hangs up, or the process has ended and all is read."""
+        import select
+
         master = self._process.console
         poll = select.poll()
         for fd in (0, master, self._process.pidfd):

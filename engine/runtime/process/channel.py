@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import _socket
 import os
-import struct
+import sys
 
 from engine import errors, lean
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 65536  # bytes of a message
 _LONGEST_TEXT = 2048  # characters of a fault's text: a name in it is the user's, who may give it any length
-_FD = struct.Struct("i")
+_FD_SIZE = 4  # bytes of a descriptor in a control message
 _FAULTS = {kind.__name__: kind for kind in (errors.RuntimeFault, errors.CommandNotFound, errors.CommandNotExecutable)}
 
 
@@ -74,7 +74,7 @@ class Channel:
     def send(self, type_: str, fd: int | None = None, **fields: Any) -> None:
         """Sends one message, with a copy of the descriptor `fd` (unix(7), SCM_RIGHTS)."""
         data = lean.dumps({"type": type_, **fields})
-        rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(fd))]
+        rights = [] if fd is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(_FD_SIZE, sys.byteorder))]
         self._socket.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
 
     def receive(self) -> tuple[dict[str, Any], int] | None:
@@ -87,10 +87,10 @@ class Channel:
             data, rights = self._receive()
         if not data:
             return None
-        return lean.loads(data), _FD.unpack(rights[0][2])[0] if rights else -1
+        return lean.loads(data), int.from_bytes(rights[0][2], sys.byteorder) if rights else -1
 
     def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-        return self._socket.recvmsg(_LONGEST, _socket.CMSG_SPACE(_FD.size), _socket.MSG_CMSG_CLOEXEC)[:2]
+        return self._socket.recvmsg(_LONGEST, _socket.CMSG_SPACE(_FD_SIZE), _socket.MSG_CMSG_CLOEXEC)[:2]
 
     def send_fault(self, error: errors.RuntimeFault) -> None:
         """Tells why it ends here; `fault` makes the same error of it again."""

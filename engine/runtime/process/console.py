@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import stat
-import struct
+import sys
 
 from engine import linux
 from engine.runtime import inside, mounts
@@ -32,7 +32,7 @@ def open_pair(root: int, size: dict[str, int] | None) -> tuple[int, int]:
         os.close(master)
         raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY), "/dev/pts/ptmx")
     os.set_blocking(master, True)
-    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+    fcntl.ioctl(master, TIOCSPTLCK, bytes(4))
     slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     set_size(master, (size or {}).get("height", 0), (size or {}).get("width", 0))
     return master, slave
@@ -41,7 +41,7 @@ def open_pair(root: int, size: dict[str, int] | None) -> tuple[int, int]:
 def set_size(fd: int, rows: int, columns: int) -> None:
     """TIOCSWINSZ; the foreground process group gets SIGWINCH. Zero for both leaves it."""
     if rows or columns:
-        fcntl.ioctl(fd, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        fcntl.ioctl(fd, TIOCSWINSZ, b"".join(number.to_bytes(2, sys.byteorder) for number in (rows, columns, 0, 0)))
 
 
 def bind_console(slave: int, root: int) -> None:

@@ -20,7 +20,8 @@ import os
 import struct
 
 from engine.errors import UsageError
-from engine.runtime.seccomp.compile import NOTIFY, OPERATORS, library
+from engine.runtime.seccomp.compile import library
+from engine.runtime.seccomp.words import NOTIFY, OPERATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
