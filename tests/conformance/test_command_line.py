@@ -87,8 +87,17 @@ def test_its_capabilities(features: dict[str, Any], container: Container) -> Non
 @NO_FEATURES
 @pytest.mark.parametrize("name", ["v1", "v2", "systemd", "systemdUser"])
 def test_its_cgroups(features: dict[str, Any], name: str) -> None:
-    """Cgroup: booleans, whatever the host has."""
-    assert isinstance(features["linux"]["cgroup"][name], bool)
+    """Cgroup: "irrelevant to the cgroup version of the host operating system"; what `--systemd-cgroup` asks for is there."""
+    assert features["linux"]["cgroup"][name] is True
+
+
+@NO_FEATURES
+@pytest.mark.parametrize(("name", "field"), [("apparmor", "apparmorProfile"), ("selinux", "selinuxLabel")])
+def test_its_security_modules(features: dict[str, Any], container: Container, name: str, field: str) -> None:
+    """AppArmor, SELinux: "represents whether the runtime supports" it, "irrelevant to the availability … on the host"."""
+    assert features["linux"][name]["enabled"] is True
+    container.process[field] = "nobody-has-loaded-this"
+    container.refused()
 
 
 @NO_FEATURES
