@@ -2,8 +2,9 @@
 
     sudo .venv/bin/python -m tests.bench.runtime [RUNS]     prints a Markdown table: milliseconds, and mini-runtime's ratio
 
-The runtimes take turns, so that whatever else the machine does meets all of them; trust the ratios, not the times. The root is
-the host's own programs. In namespaces of its own; there /sys/fs/cgroup/unified is unmounted, since crun takes no hybrid host.
+The runtimes take turns, so that whatever else the machine does meets all of them; trust the ratios, not the times, and processor
+time (of all the processes that were waited for) before what a clock says. The root is the host's own programs. In namespaces of
+its own; there /sys/fs/cgroup/unified is unmounted, since crun takes no hybrid host.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -54,25 +54,37 @@ def _bundle(directory: str) -> str:
     return directory
 
 
-def _measure(commands: dict[str, list[str]], runs: int) -> dict[str, list[float]]:
-    """Sorted times in milliseconds; three rounds before them warm everything up."""
-    times: dict[str, list[float]] = {name: [] for name in commands}
+def _measure(commands: dict[str, list[str]], runs: int) -> dict[str, list[tuple[float, float]]]:
+    """(time, processor time) in milliseconds of each run; three rounds before them warm everything up."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for number in range(runs + 3):
         for name, command in commands.items():
             begin = time.perf_counter()
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+            pid = os.posix_spawn(
+                command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)]
+            )
+            _, status, usage = os.wait4(pid, 0)
+            if status:
+                raise SystemExit(f"{name}: {os.waitstatus_to_exitcode(status)}")
             if number >= 3:
-                times[name].append(1000 * (time.perf_counter() - begin))
-    return {name: sorted(values) for name, values in times.items()}
+                wall = time.perf_counter() - begin
+                taken[name].append((1000 * wall, 1000 * (usage.ru_utime + usage.ru_stime)))
+    return taken
 
 
-def _print(times: dict[str, list[float]]) -> None:
-    print("| `run` of a bundle | fastest | median | mini-runtime takes |")
-    print("|---|---:|---:|---:|")
-    ours = statistics.median(times["mini-runtime"])
-    for name, values in times.items():
-        median = statistics.median(values)
-        print(f"| {name} | {values[0]:.1f} | {median:.1f} | {ours / median:.2f} × |")
+def _print(taken: dict[str, list[tuple[float, float]]]) -> None:
+    print(
+        "| `run` of a bundle | fastest | median | mini-runtime takes | processor time, least | median | mini-runtime takes |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    ours = [statistics.median(column) for column in zip(*taken["mini-runtime"], strict=True)]
+    for name, runs in taken.items():
+        cells = []
+        for column, own in zip(zip(*runs, strict=True), ours, strict=True):
+            median = statistics.median(column)
+            cells += [f"{min(column):.1f}", f"{median:.1f}", f"{own / median:.2f} ×"]
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(f"\nload average {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
