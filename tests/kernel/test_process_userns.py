@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from engine import linux
 from engine.errors import RuntimeFault
 from engine.runtime import idmap
 from engine.runtime.cgroups.manager import Cgroup, detect
+from engine.runtime.process.userns import map_ids
 from tests.support.process import Box
 
 pytestmark = pytest.mark.requires("linux", "root")
@@ -286,6 +288,28 @@ def test_one_is_joined_by_its_path(userbox: Box, box: Box) -> None:
         *(os.readlink(f"/proc/{first.pid}/ns/{name}") for name in ("user", "net", "pid")),
         "sleep",
     ]
+
+
+def test_one_is_joined_with_the_mounts_that_it_owns(userbox: Box) -> None:
+    holder = subprocess.Popen(
+        ["unshare", "--user", "--mount", "sh", "-c", "echo; read x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout and holder.stdout.readline()
+        map_ids(holder.pid, RANGES, RANGES)
+        paths = {"user": f"/proc/{holder.pid}/ns/user", "mount": f"/proc/{holder.pid}/ns/mnt"}
+        for entry in userbox.linux["namespaces"]:
+            if entry["type"] in paths:
+                entry["path"] = paths[entry["type"]]
+        first = userbox.start("sleep", "60")
+        out = userbox.exec(
+            first, "sh", "-c", "id -u; readlink /proc/self/ns/user /proc/self/ns/mnt; ls /proc/1/root/"
+        ).out
+        assert out.split()[:3] == ["0", *(os.readlink(path) for path in paths.values())]
+        assert "private" not in out and "etc" in out
+        first.abandon()
+    finally:
+        holder.communicate(b"")
 
 
 def test_a_failure_leaves_nothing(userbox: Box) -> None:
