@@ -127,6 +127,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"^\d+: eth", "eth", text)
     text = re.sub(r"Total reclaimed space: .*", "Total reclaimed space: …", text)
     # fields that are newer than the daemon here
+    text = re.sub(r'\s*"EnableIPv4": ?(true|false),', "", text)
     text = re.sub(r'"DNSNames":(null|\[[^]]*\])', '"DNSNames":…', text)
     return text
 

@@ -204,6 +204,7 @@ class Networks:
             "Created": network.created,
             "Scope": "local",
             "Driver": network.driver,
+            "EnableIPv4": True,
             "EnableIPv6": network.ipv6 is not None,
             "IPAM": {"Driver": "default", "Options": network.ipam_options, "Config": network.shown_ipam()},
             "Internal": network.internal,
