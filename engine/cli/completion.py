@@ -51,6 +51,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "format": ("json",),
     "health_on_failure": ("kill", "none", "restart", "stop"),
     "ipc": ("container:", "host", "none", "private", "shareable"),
+    "isolation": ("default",),
     "log_driver": ("json-file", "local", "journald", "none"),
     "log_opts": (
         "compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-buffer-size=", "max-file=", "max-size=", "mode=",
@@ -62,12 +63,14 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "platform": ("linux/386", "linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"),
     "pull": ("always", "missing", "never"),
     "restart": ("always", "no", "on-failure", "unless-stopped"),
+    "runtime": ("mini",),
     "security_opt": ("apparmor=unconfined", "label=disable", "no-new-privileges", "seccomp="),
     "storage_driver": ("directory", "erofs"),
     "tail": ("all",),
     "type": ("container", "image", "network", "volume"),
     "userns": ("host",),
     "uts": ("host",),
+    "volume_driver": ("local",),
 }  # fmt: skip
 _FILE_OPTIONS = ("cidfile", "devices", "env_files", "input", "label_files", "output", "root")
 _PRUNE = ("label", "label!", "until")

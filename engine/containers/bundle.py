@@ -124,6 +124,9 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
         cpu["period"] = host["CpuPeriod"]
     if host["CpuQuota"]:
         cpu["quota"] = host["CpuQuota"]
+    for key, name in (("CpuRealtimePeriod", "realtimePeriod"), ("CpuRealtimeRuntime", "realtimeRuntime")):
+        if host.get(key):
+            cpu[name] = host[key]
     if host["CpuShares"]:
         cpu["shares"] = host["CpuShares"]
     if host["CpusetCpus"]:

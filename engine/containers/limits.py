@@ -71,6 +71,8 @@ def _check_cpus(options: CreateOptions) -> None:
         raise UsageError("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if options.cpu_quota and 0 < options.cpu_quota < 1000:
         raise UsageError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if options.cpu_rt_period and (options.cpu_rt_runtime or 0) > options.cpu_rt_period:
+        raise UsageError("cpu real-time runtime cannot be higher than cpu real-time period")
     for what, noun, value, path in (
         ("CPUs", "cpus", options.cpuset_cpus, _CPUS),
         ("memory nodes", "mems", options.cpuset_mems, _NODES),
@@ -104,6 +106,15 @@ def _numbers(text: str) -> set[int] | None:
 
 
 def _refuse(options: CreateOptions) -> None:
+    if options.isolation and options.isolation.lower() != "default":
+        raise UsageError(f"Invalid isolation: \"{options.isolation}\" - linux only supports 'default'")
+    if options.runtime and options.runtime != "mini":
+        raise UsageError(f"unknown or invalid runtime name: {options.runtime}", "there is one: mini")
+    if options.volume_driver and options.volume_driver != "local":
+        raise UsageError(
+            f'error looking up volume plugin {options.volume_driver}: plugin "{options.volume_driver}" not found',
+            "there is one driver: local",
+        )
     if options.gpus is not None:
         raise Unsupported(
             'could not select device driver "" with capabilities: [[gpu]]', "give the device nodes with --device"

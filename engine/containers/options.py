@@ -57,6 +57,8 @@ class CreateOptions(_Options):
     cpuset_mems: str | None = None
     cpu_period: int | None = None
     cpu_quota: int | None = None
+    cpu_rt_period: int | None = None
+    cpu_rt_runtime: int | None = None
     blkio_weight: int | None = None
     blkio_weight_devices: Sequence[dict[str, Any]] = ()
     device_read_bps: Sequence[dict[str, Any]] = ()
@@ -97,6 +99,9 @@ class CreateOptions(_Options):
     oom_score_adj: int | None = None
     oom_kill_disable: bool = False
     annotations: Sequence[str] = ()
+    isolation: str | None = None
+    runtime: str | None = None
+    volume_driver: str | None = None
     restart: str = "no"
     init: bool = False
     health_cmd: str | None = None

@@ -68,6 +68,7 @@ RUN: dict[str, tuple[list[str], list[str]]] = {
         ["--cpu-period", "50000", "--cpu-quota", "25000"],
         ["cat", f"{_V1}/cpu/cpu.cfs_quota_us", f"{_V1}/cpu/cpu.cfs_period_us"],
     ),
+    "real-time period": (["--cpu-rt-period", "500000"], ["cat", f"{_V1}/cpu/cpu.rt_period_us"]),
     "rates of a block device": (
         [
             *("--device-read-bps", "/dev/loop0:1mb", "--device-read-bps", "/dev/loop1:1.5k"),

@@ -169,6 +169,13 @@ SAME = """
     run --cpuset-mems 99 {image} true
     run --blkio-weight x {image} true
     run --blkio-weight 70000 {image} true
+    run --isolation nosuch {image} true
+    run --isolation process {image} true
+    run --isolation DEFAULT {image} true
+    run --runtime '' {image} true
+    run --volume-driver local -v vol:/x {image} true
+    run --cpu-rt-runtime x {image} true
+    run --cpu-rt-period 1000 --cpu-rt-runtime 2000 {image} true
     run --blkio-weight-device x {image} true
     run --blkio-weight-device :100 {image} true
     run --blkio-weight-device /opt:100 {image} true
@@ -386,6 +393,9 @@ OTHERWISE = {
     "import a b c": "the same",
     "manifest inspect": "one argument is all that it takes",
     "run --blkio-weight 5 {image} true": "the range is checked also where the kernel has no weight",
+    "run --runtime nosuch {image} true": "Docker's words since 23: the daemon that is compared is older",
+    "run --volume-driver nosuch -v vol:/x {image} true": "Docker takes the missing plugin for a missing image, and pulls it",
+    "run --cpu-rt-runtime 1000 {image} true": "names the file",
     "run --device-read-bps /dev/nosuch:1mb {image} true": "125: Docker takes any 'no such file' for a missing program",
     "run --device-read-bps /dev/null:1mb {image} true": "says what is wrong with it",
     "run --ulimit nofile=-2 {image} true": "names the limit",

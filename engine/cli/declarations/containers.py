@@ -39,6 +39,12 @@ def container_options(
     cpu_quota: Annotated[
         String, option("--cpu-quota", kind="int", help="Limit CPU CFS (Completely Fair Scheduler) quota")
     ] = None,
+    cpu_rt_period: Annotated[
+        String, option("--cpu-rt-period", kind="int", help="Limit CPU real-time period in microseconds")
+    ] = None,
+    cpu_rt_runtime: Annotated[
+        String, option("--cpu-rt-runtime", kind="int", help="Limit CPU real-time runtime in microseconds")
+    ] = None,
     cpu_shares: Annotated[String, option("-c", "--cpu-shares", kind="int", help="CPU shares (relative weight)")] = None,
     cpus: Annotated[String, option("--cpus", kind="decimal", help="Number of CPUs")] = None,
     cpuset_cpus: Annotated[String, option("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")] = None,
@@ -108,6 +114,7 @@ def container_options(
     ip: Annotated[String, option("--ip", kind="ip", help="IPv4 address (e.g., 172.30.100.104)")] = None,
     ip6: Annotated[String, option("--ip6", kind="ip6", help="IPv6 address (e.g., 2001:db8::33)")] = None,
     ipc: Annotated[String, option("--ipc", help="IPC mode to use (none|private|shareable|host|container:NAME)")] = None,
+    isolation: Annotated[String, option("--isolation", help="Container isolation technology (default)")] = None,
     kernel_memory: Annotated[
         String, option("--kernel-memory", kind="bytes", help="Kernel memory limit: not supported, refused")
     ] = None,
@@ -185,6 +192,7 @@ def container_options(
     restart: Annotated[
         str, option("--restart", help='Restart policy to apply when a container exits (default "no")')
     ] = "no",
+    runtime: Annotated[String, option("--runtime", help="Runtime to use for this container (mini)")] = None,
     security_opt: Annotated[Strings, option("--security-opt", kind="list", help="Security Options")] = None,
     shm_size: Annotated[String, option("--shm-size", kind="bytes", help="Size of /dev/shm")] = None,
     stop_signal: Annotated[String, option("--stop-signal", help="Signal to stop the container")] = None,
@@ -202,6 +210,9 @@ def container_options(
     userns: Annotated[String, option("--userns", help="User namespace to use (host)")] = None,
     uts: Annotated[String, option("--uts", help="UTS namespace to use (host)")] = None,
     volumes: Annotated[Strings, option("-v", "--volume", kind="list", help="Bind mount a volume")] = None,
+    volume_driver: Annotated[
+        String, option("--volume-driver", help="Optional volume driver for the container (local)")
+    ] = None,
     volumes_from: Annotated[
         Strings, option("--volumes-from", kind="list", help="Mount volumes from the specified container(s)")
     ] = None,
