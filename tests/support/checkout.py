@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -41,3 +42,5 @@ def kept(root: Path) -> str:
 def remove_kept(root: Path) -> None:
     subprocess.run(["umount", "--quiet", kept(root)], check=False)
     shutil.rmtree(protect.KEPT + str(root), ignore_errors=True)
+    with contextlib.suppress(OSError):  # others' are there
+        os.removedirs(protect.KEPT + str(root.parent))
