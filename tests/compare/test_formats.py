@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -413,6 +414,7 @@ def fleet(engines: Both) -> Iterator[Both]:
         options = ["--label", "a=1", "--label", "b", "-v", "data:/data", "-m", "64m", "--memory-swap", "64m"]
         engine.run("run", "-d", "--name", "web", *options, image, "sleep", "600")
         engine.run("create", "--name", "made", "--label", "a=2", image, "true")
+    time.sleep(1.1)  # `events --until 0s` is until the beginning of this second
     yield engines
     for engine in (engines.docker, engines.mini):
         engine.run("rm", "-f", "-v", "web", "made")

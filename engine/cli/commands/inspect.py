@@ -64,7 +64,7 @@ def _show(context: Context, names: list[str], format: str | None, kinds: Sequenc
     for name in names:
         try:
             go_type, value = _first(context, name, kinds)
-            found.append(value)
+            found.append((go_type, value))
             shown.append(_by_template(template, go_type, value) if template else _json(go_type, value))
         except NotFound as e:
             errors.append(e.message)
@@ -77,7 +77,7 @@ def _show(context: Context, names: list[str], format: str | None, kinds: Sequenc
     else:
         import json
 
-        print(json.dumps(_ordered([json.loads(text) for text in shown], found), indent=4, ensure_ascii=False))
+        print(json.dumps([_plain(*each) for each in found], indent=4, ensure_ascii=False))
     sys.stdout.flush()
     for message in errors:
         print(message, file=sys.stderr)
@@ -89,6 +89,11 @@ def _json(go_type: str, value: dict[str, Any]) -> str:
     from engine.cli import gotypes
 
     return templates.compact_json(gotypes.typed(go_type, value))
+
+
+def _plain(go_type: str, value: dict[str, Any]) -> Any:
+    """As Docker's daemon orders the fields. What mini keeps of a container is in an order of its own."""
+    return _ordered(lean.loads(_json(go_type, value)), value) if go_type == _CONTAINER else value
 
 
 def _ordered(shown: Any, value: Any) -> Any:
