@@ -197,6 +197,7 @@ def host_config(
         "Isolation": options.isolation or "",
         "VolumeDriver": options.volume_driver or "",
         "Annotations": labels(options.annotations) or None,
+        "CgroupParent": options.cgroup_parent or "",
         "Memory": options.memory or 0,
         "MemoryReservation": options.memory_reservation or 0,
         "MemorySwap": swap,

@@ -155,5 +155,5 @@ def _spawn(
     if not privileged:
         limits = record.config["HostConfig"]
         program = lifecycle.seccomp_filter(ctx, limits, process["capabilities"]["bounding"])
-    cgroup = lifecycle.cgroup_of(ctx, record.id)
+    cgroup = lifecycle.cgroup_of(ctx, record)
     return execs.spawn(state["Pid"], process, stdio=stdio, cgroup=cgroup, seccomp=program)

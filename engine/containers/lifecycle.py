@@ -40,7 +40,14 @@ if TYPE_CHECKING:
     from engine.oci.runtime import Spec
 
 
-def cgroup_of(ctx: Context, container_id: str) -> cgroups.Cgroup:
+def cgroup_of(ctx: Context, record: Record) -> cgroups.Cgroup:
+    """Under `--cgroup-parent`, which is a path from the top whatever it looks like (as in Docker), or under mini's own."""
+    if parent := record.config["HostConfig"].get("CgroupParent"):
+        return cgroups.Cgroup(ctx.cgroups, f"{os.path.normpath(f'/{parent}')}/{record.id}")
+    return own_cgroup(ctx, record.id)
+
+
+def own_cgroup(ctx: Context, container_id: str) -> cgroups.Cgroup:
     return cgroups.Cgroup(ctx.cgroups, f"{ctx.cgroup_parent.rstrip('/')}/{container_id}")
 
 
@@ -79,7 +86,7 @@ class Life:
             if shared.files == self.record.directory:
                 self.networking.write_files()
             sharing.mount_shm(self.ctx, self.record.id, self.host)
-            cgroup = cgroup_of(self.ctx, self.record.id)
+            cgroup = cgroup_of(self.ctx, self.record)
             spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size, shared)
             self._log_mounts(spec)
             cgroup.create()
@@ -257,10 +264,11 @@ def release_volumes(ctx: Context, container_id: str) -> None:
 
 def release_cgroup(ctx: Context, record: Record) -> None:
     """Kills what is left in the container's cgroup, and removes it."""
-    cgroup = cgroup_of(ctx, record.id)
+    cgroup = cgroup_of(ctx, record)
     if cgroup.exists():
         cgroup.kill()
-        cgroup.delete()
+        # a parent that was named may be somebody's, with limits
+        cgroup.delete(parent=not record.config["HostConfig"].get("CgroupParent"))
     files.remove_file(record.paused_mark)
 
 

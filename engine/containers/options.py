@@ -73,6 +73,7 @@ class CreateOptions(_Options):
     uts: str = ""
     userns: str = ""
     cgroupns: str = ""
+    cgroup_parent: str | None = None
     devices: Sequence[str] = ()
     device_cgroup_rules: Sequence[str] = ()
     gpus: str | None = None

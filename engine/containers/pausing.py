@@ -85,4 +85,4 @@ def thaw_for_signal(ctx: Context, record: Record, state: dict[str, Any], number:
 def _cgroup(ctx: Context, record: Record) -> Cgroup:
     from engine.containers import lifecycle
 
-    return lifecycle.cgroup_of(ctx, record.id)
+    return lifecycle.cgroup_of(ctx, record)

@@ -32,7 +32,7 @@ def top(ctx: Context, name: str, arguments: Sequence[str] = ()) -> tuple[list[st
         raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
     if not state["Running"]:
         raise Conflict(f"Container {record.id} is not running")
-    pids = lifecycle.cgroup_of(ctx, record.id).pids()
+    pids = lifecycle.cgroup_of(ctx, record).pids()
     shown = _by_ps(list(arguments), pids) if arguments else (TITLES, _rows(pids))
     events.container(record, "top")
     return shown

@@ -64,7 +64,7 @@ def sample(ctx: Context, record: Record) -> Sample:
     state = refresh(ctx, record)
     if not state["Running"] or state["Restarting"]:
         return found
-    used = lifecycle.cgroup_of(ctx, record.id).stats()
+    used = lifecycle.cgroup_of(ctx, record).stats()
     if not used:
         return found
     host = host_memory()

@@ -152,7 +152,7 @@ class Supervisor:
             "Pid": 0,
             "ExitCode": exit_code(status),
             "FinishedAt": timestamp(),
-            "OOMKilled": cgroup_of(self.ctx, self.record.id).oom_kill_count() > 0,
+            "OOMKilled": cgroup_of(self.ctx, self.record).oom_kill_count() > 0,
         }
         self._tell_end(state)
         return state

@@ -147,14 +147,14 @@ def update(ctx: Context, name: str, asked: UpdateOptions) -> None:
             new = merged(old, asked)
             runs = state["Running"] and not state["Restarting"]
             if runs:
-                _apply(ctx, record.id, old, new)
+                _apply(ctx, record, old, new)
             record.config["HostConfig"] = new
             if new.get("PortBindings") != old.get("PortBindings"):
                 try:
                     _publish(ctx, record, old, runs)
                 except MiniError:
                     if runs:
-                        _apply(ctx, record.id, new, old)
+                        _apply(ctx, record, new, old)
                     raise
         except MiniError as e:
             raise Conflict(f"Cannot update container {record.id}: {e.message}", e.hint) from None
@@ -183,10 +183,10 @@ def _publish(ctx: Context, record: Record, old: dict[str, Any], runs: bool) -> N
         raise
 
 
-def _apply(ctx: Context, container_id: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+def _apply(ctx: Context, record: Record, old: dict[str, Any], new: dict[str, Any]) -> None:
     from engine.containers import lifecycle
 
-    cgroup = lifecycle.cgroup_of(ctx, container_id)
+    cgroup = lifecycle.cgroup_of(ctx, record)
     try:
         cgroup.set_limits(_limits(old, new))
     except MiniError:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from engine.context import Context
     from engine.paths import Paths
+    from engine.runtime.cgroups.manager import Cgroup
 
 # Seconds in which a cgroup that was made gets its first process.
 _SETTLED = 60.0
@@ -209,7 +210,7 @@ class ObjectCheck:
             left = [
                 noun
                 for noun, there in (
-                    ("cgroup", lifecycle.cgroup_of(self.ctx, container_id).exists()),
+                    ("cgroup", _cgroup(self.ctx, container_id).exists()),
                     ("network interface", bool(link.host_ends(container_id, names))),
                     ("endpoint", container_id in ends),
                     ("published port", container_id in published),
@@ -248,6 +249,14 @@ def stale_name(paths: Paths, name: str) -> str:
     return f"its container is called {own}" if renamed and not _is_locked(f"{paths.container(holder)}/lock") else ""
 
 
+def _cgroup(ctx: Context, container_id: str) -> Cgroup:
+    """Of a container that may be without a record that can be read."""
+    try:
+        return lifecycle.cgroup_of(ctx, Record(ctx.paths, container_id))
+    except (MiniError, KeyError):
+        return lifecycle.own_cgroup(ctx, container_id)
+
+
 def stale_cgroups(ctx: Context, alive: set[str], settled: float = _SETTLED) -> list[str]:
     """IDs under the cgroup parent that were made `settled` seconds ago and have no process: who makes a cgroup fills it."""
     layout = ctx.cgroups
@@ -258,7 +267,7 @@ def stale_cgroups(ctx: Context, alive: set[str], settled: float = _SETTLED) -> l
             path = f"{directory}/{name}"
             if is_hex_id(name) and name not in alive and time.time() - os.stat(path).st_mtime > settled:
                 found.add(name)
-    return sorted(n for n in found if not lifecycle.cgroup_of(ctx, n).pids())
+    return sorted(n for n in found if not lifecycle.own_cgroup(ctx, n).pids())
 
 
 def _is_locked(path: str) -> bool:
@@ -343,10 +352,10 @@ class Repair(StoreRepair):
 
     def _release(self, container_id: str) -> None:
         """As `lifecycle.release`, but without a record."""
-        cgroup = lifecycle.cgroup_of(self.ctx, container_id)
+        cgroup = _cgroup(self.ctx, container_id)
         if cgroup.exists():
             cgroup.kill()
-            cgroup.delete()
+            cgroup.delete(parent=cgroup.path == lifecycle.own_cgroup(self.ctx, container_id).path)
         if container_id in netcheck.published(self.ctx):
             publishing.withdraw(container_id)
         netcheck.forget(self.paths, container_id)
@@ -374,7 +383,7 @@ class Repair(StoreRepair):
         return "removed"
 
     def remove_cgroup(self, container_id: str) -> str:
-        cgroup = lifecycle.cgroup_of(self.ctx, container_id)
+        cgroup = lifecycle.own_cgroup(self.ctx, container_id)
         if cgroup.pids():
             return "left alone: something runs in it meanwhile"
         cgroup.delete()

@@ -200,6 +200,9 @@ STORIES = {
         "run -d --name it --cpus 1 {image} sleep 60", "update --cpu-quota 5000 it", "update --cpu-period 5000 it",
         "update --cpus 1.5 --cpu-quota 5000 it", "exec it cat {cgroup}/cpu/cpu.cfs_quota_us", "rm -f it",
     ],
+    "a parent cgroup": [
+        "create --name it --cgroup-parent own.slice {image} true", "inspect -f {{.HostConfig.CgroupParent}} it", "rm it",
+    ],
     "what there is one of": [
         "create --name it --isolation default --volume-driver local -v data:/data --cpu-rt-period 500000 {image} true",
         "inspect -f {{.HostConfig.Isolation}}_{{.HostConfig.VolumeDriver}}_{{.HostConfig.CpuRealtimePeriod}} it", "rm it",

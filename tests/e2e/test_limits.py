@@ -38,6 +38,34 @@ def test_memory(mini: Mini, image: Image) -> None:
     assert mini.inspect(container)["HostConfig"]["Memory"] == 64 << 20
 
 
+@pytest.mark.parametrize("written", ["{}", "{}/../{}/sub", "..{}"])
+def test_a_parent_cgroup(mini: Mini, host_image: Image, written: str) -> None:
+    """Every command finds the container there; nobody climbs out of the hierarchy; the parent is left when it is gone."""
+    parent = f"{mini.cgroup_parent}-own"
+    options = ["--cgroup-parent", written.format(parent, parent[1:]), "--memory", "64m"]
+    try:
+        container = mini.detached(*options, host_image.name, "sleep", "60")
+        own = f"{parent}/sub/{container}" if written.endswith("sub") else f"{parent}/{container}"
+        path = next(tree.path + own for tree in leaks.hierarchies() if os.path.isdir(tree.path + own))
+        mini.run("exec", "-d", container, "sleep", "50")
+        with open(f"{path}/cgroup.procs") as file:
+            inside = file.read().split()
+        assert str(mini.inspect(container)["State"]["Pid"]) in inside
+        assert len(inside) == len(mini.run("top", container).lines) - 1 == 2
+        assert not [path for path in leaks.cgroups(mini.cgroup_parent) if container in path]
+        mini.run("update", "--pids-limit", "50", container)
+        assert mini.run("stats", "--no-stream", "--format", "{{.PIDs}}", container).out == "2"
+        mini.run("pause", container)
+        mini.run("unpause", container)
+        mini.run("fsck")
+        mini.run("rm", "-f", container)
+        assert not os.path.exists(path)
+        assert os.path.isdir(os.path.dirname(path))
+    finally:
+        mini.remove_containers()
+        leaks.remove_cgroups(parent)
+
+
 def test_beyond_the_memory_limit_it_is_killed(mini: Mini, image: Image) -> None:
     """`tail` keeps the last line, and /dev/zero is one line without end."""
     result = mini.run("run", "--name", "hungry", "--memory", "32m", image.name, "tail", "/dev/zero", check=False)

@@ -39,6 +39,7 @@ CORPUS = [
     "run --device-read-bps /dev/sda:1mb --device-write-bps=/dev/sda:2m --blkio-weight-device /dev/sda:300 alpine",
     "run --device-read-iops /dev/sda:100 --device-read-iops /dev/sdb:1 --device-write-iops /dev/sda:200 alpine",
     "run --cpu-rt-period 1000000 --cpu-rt-runtime 950000 --isolation default --runtime mini --volume-driver local alpine",
+    "run --cgroup-parent /a/b alpine",
     "run -p 80 --publish 8080:80/udp -P --expose 81 --publish-all alpine",
     "update --cpu-period 50000 --cpu-quota 25000 --cpuset-mems 0 --blkio-weight 300 --kernel-memory 8m a",
     "update --publish-add 8080:80 --publish-rm 80 a",

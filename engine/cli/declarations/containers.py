@@ -31,6 +31,7 @@ def container_options(
     ] = None,
     cap_add: Annotated[Strings, option("--cap-add", kind="list", help="Add Linux capabilities")] = None,
     cap_drop: Annotated[Strings, option("--cap-drop", kind="list", help="Drop Linux capabilities")] = None,
+    cgroup_parent: Annotated[String, option("--cgroup-parent", help="Optional parent cgroup for the container")] = None,
     cgroupns: Annotated[String, option("--cgroupns", help="Cgroup namespace to use (host|private)")] = None,
     cidfile: Annotated[String, option("--cidfile", help="Write the container ID to the file")] = None,
     cpu_period: Annotated[
