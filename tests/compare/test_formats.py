@@ -348,7 +348,6 @@ LISTINGS = [
             "{{.Foo}}",
             "{{.Config.Cmd}} {{.Os}}/{{.Architecture}} {{.Config.Labels}}",
             "{{.RootFS}}",
-            "{{.Metadata.LastTagTime}}",
             "{{.Config.Entrypoint}} {{json .Config.Entrypoint}}",
         )
     ],

@@ -156,6 +156,7 @@ def without_terminal(engine: Any, image: str, *command: str) -> object:
 def asks(engine: Any, image: str, key: str) -> object:
     with engine.terminal("container", "prune") as terminal:
         terminal.expect("continue? [y/N] ")
+        time.sleep(0.3)  # Docker asks first, and reads and listens to signals then
         terminal.write(key)
         return terminal.wait(), terminal.screen
 
