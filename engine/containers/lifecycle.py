@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def cgroup_of(ctx: Context, record: Record) -> cgroups.Cgroup:
-    """Under `--cgroup-parent`, which is a path from the top whatever it looks like (as in Docker), or under mini's own."""
+    """Under `--cgroup-parent`, which is a path from the hierarchies' top whatever it looks like, or under mini's own."""
     if parent := record.config["HostConfig"].get("CgroupParent"):
         return cgroups.Cgroup(ctx.cgroups, f"{os.path.normpath(f'/{parent}')}/{record.id}")
     return own_cgroup(ctx, record.id)
