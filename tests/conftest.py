@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,9 @@ from tests.support.serve import Serving
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a shell without job control starts what is in its background with these ignored, and what tests start would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     isolation.isolate()
     requirements.missing("netns")  # answered, and remembered, before a test adds links
 
