@@ -228,6 +228,10 @@ def stop(ctx: Context, name: str, timeout: int | None = None, signal_name: str |
     if timeout is None:
         timeout = settings.get("StopTimeout", STOP_TIMEOUT)
     state = refresh(ctx, record)
+    while not state["Running"] and records.is_alive(state, "MonitorPid"):
+        # one life has ended and the next one is about to begin, or nothing is left but to clean up
+        time.sleep(0.005)
+        state = refresh(ctx, record)
     if not state["Running"]:
         return
     _end_policy(record, state)

@@ -89,8 +89,8 @@ def test_inspect_as_docker_prints_it(paths: Paths) -> None:
     assert (
         list(shown)
         == (
-            "Name Id Created Scope Driver EnableIPv6 IPAM Internal Attachable Ingress ConfigFrom ConfigOnly Containers "
-            "Options Labels"
+            "Name Id Created Scope Driver EnableIPv4 EnableIPv6 IPAM Internal Attachable Ingress ConfigFrom ConfigOnly "
+            "Containers Options Labels"
         ).split()
     )
     assert shown["IPAM"] == {
