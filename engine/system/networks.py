@@ -23,7 +23,6 @@ from engine.runtime.network.model import (
     MTU_OPTION,
     Network,
     Networks,
-    now,
     valid_name,
 )
 from engine.system import netrequest
@@ -98,7 +97,7 @@ def _network(request: Request, others: list[Network]) -> Network:
         if other.bridge == name:
             raise Conflict(_conflict(id, name, other, "have same bridge name"))
     return Network(
-        request.name, id, "bridge", now(), name, str(Subnet(pool4.subnet)), pool4.gateway_address(),
+        request.name, id, "bridge", times.timestamp(), name, str(Subnet(pool4.subnet)), pool4.gateway_address(),
         int(request.options.get(MTU_OPTION) or DEFAULT_MTU), request.internal, request.labels, request.options,
         pool4.ip_range, pool4.aux, ipv6, request.ipam(), request.ipam_options, request.attachable,
     )  # fmt: skip

@@ -11,8 +11,8 @@ import _socket
 import errno
 import os
 
-from engine import linux
 from engine.errors import Conflict, RuntimeFault, Unsupported
+from engine.runtime.namespaces import VisitNetwork
 from engine.runtime.network import netlink
 from engine.runtime.network.ipam import Subnet
 from engine.runtime.network.model import Endpoint
@@ -124,21 +124,12 @@ def _inside(pid: int, log: Log | None = None, ipv6: bool | None = None) -> Netli
 
     None takes a router advertisement, by which a neighbour would become the container's router (CVE-2020-13401).
     """
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            linux.setns(theirs, linux.CLONE_NEWNET)
-            if ipv6 is not None:
-                _set_default_sysctl("disable_ipv6", "0" if ipv6 else "1", log)
-            if ipv6:
-                _set_default_sysctl("accept_ra", "0", log)
-            return Netlink()
-        finally:
-            os.close(theirs)
-            linux.setns(own, linux.CLONE_NEWNET)
-    finally:
-        os.close(own)
+    with VisitNetwork(f"/proc/{pid}/ns/net"):
+        if ipv6 is not None:
+            _set_default_sysctl("disable_ipv6", "0" if ipv6 else "1", log)
+        if ipv6:
+            _set_default_sysctl("accept_ra", "0", log)
+        return Netlink()
 
 
 def _set_default_sysctl(name: str, value: str, log: Log | None) -> None:

@@ -7,12 +7,12 @@ first asked for, so that their IDs last; bridge name and subnet of the default c
 from __future__ import annotations
 
 import os
-import time
 
 from engine.errors import Conflict, MiniError, NotFound
 from engine.files import create_exclusive, make_dirs, read_json, remove_file, remove_tree
 from engine.lean import dumps
 from engine.runtime.network.ipam import Subnet
+from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -254,7 +254,11 @@ class Networks:
 
     def _create_default(self, name: str) -> None:
         fresh = os.urandom(32).hex()
-        network = self._bridge_network(fresh, now()) if name == "bridge" else Network(name, fresh, DRIVERS[name], now())
+        network = (
+            self._bridge_network(fresh, timestamp())
+            if name == "bridge"
+            else Network(name, fresh, DRIVERS[name], timestamp())
+        )
         make_dirs(self._paths.network(name))
         try:
             create_exclusive(self._record(name), dumps(network.to_json()) + b"\n")
@@ -283,8 +287,3 @@ class Networks:
 def valid_name(name: str) -> bool:
     """Docker's names: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`. Nothing else may become a file name."""
     return len(name) <= 255 and name.isascii() and name[:1].isalnum() and all(c.isalnum() or c in "_.-" for c in name)
-
-
-def now() -> str:
-    seconds, fraction = divmod(time.time_ns(), 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"
