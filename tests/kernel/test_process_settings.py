@@ -132,8 +132,10 @@ def test_ids_of_a_mount(box: Box, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option, below", [("idmap", "0:0"), ("ridmap", "3000:3000")])
 def test_ids_of_what_is_mounted_below(box: Box, tmp_path: Path, option: str, below: str) -> None:
+    """Below is the same file system again: a tmpfs can be mapped from Linux 6.3 only."""
     (tmp_path / "data" / "below").mkdir(parents=True)
-    linux.mount("tmpfs", str(tmp_path / "data" / "below"), "tmpfs")
+    (tmp_path / "other").mkdir()
+    linux.mount(str(tmp_path / "other"), str(tmp_path / "data" / "below"), "", linux.MS_BIND)
     try:
         ranges = [{"containerID": 0, "hostID": 3000, "size": 10}]
         box.mount("/data", "bind", str(tmp_path / "data"), "rbind", option)
