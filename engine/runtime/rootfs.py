@@ -97,13 +97,19 @@ def assemble(wanted: list[Mount] | int, path: str, propagation: str = "") -> int
         root = os.open(path, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for m in wanted:
             mounts.mount_inside(m, root)
-            if os.path.normpath(m["destination"]) in ("/", "."):
-                os.close(root)
-                root = os.open(path, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            root = topmost(m, root, path)
         return root
     except OSError as e:
         text = f"cannot use {path} as a root file system: {mounts.reason(e)}"
         raise RuntimeFault("rootfs", text, e.errno or 0, path) from e
+
+
+def topmost(m: Mount, root: int, path: str) -> int:
+    """The root after `m` was mounted in it: what covers `root`, which is closed then, if that was mounted over `/`."""
+    if os.path.normpath(f"/{m['destination']}").strip("/"):
+        return root
+    os.close(root)
+    return os.open(path, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _attach(detached: int, path: str) -> int:

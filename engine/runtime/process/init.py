@@ -108,6 +108,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
             rootfs.mount_cgroup(m, root, cgroup)
         else:
             mounts.mount_inside(devices.without_ro(m), root)
+            root = rootfs.topmost(m, root, path)
     step("device", "populate /dev", "/dev")
     devices.populate(spec, root)
     step("cwd", f"make the directory {process['cwd']}", process["cwd"])
