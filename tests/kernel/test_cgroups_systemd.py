@@ -132,6 +132,30 @@ def test_a_scope(bus: tuple[Bus, Layout]) -> None:
     assert values["DefaultDependencies"] == ["b", 0]
 
 
+def test_annotations_are_properties(bus: tuple[Bus, Layout]) -> None:
+    """After our own, which they overrule; as what the wire carries them."""
+    made, layout = bus
+    annotations = {
+        "org.systemd.property.Description": "'a box'",
+        "org.systemd.property.TimeoutStopSec": "5",
+        "org.systemd.property.After": "['a.service']",
+        "org.systemd.property.IOReadBandwidthMax": "[('/dev/sda', uint64 1000)]",
+        "org.systemd.property.CPUAccounting": "false",
+        "org.example.property": "'not this'",
+    }
+    life(SystemdCgroup(layout, "mini.slice:mini:box", annotations))
+    ((_, _, properties, _),) = made.asked("StartTransientUnit")
+    names = [name for name, _ in properties]
+    assert names[-5:] == ["Description", "TimeoutStopUSec", "After", "IOReadBandwidthMax", "CPUAccounting"]
+    assert [value for _, value in properties[-5:]] == [
+        ["s", "a box"],
+        ["t", 5000000],
+        ["as", ["a.service"]],
+        ["a(st)", [["/dev/sda", 1000]]],
+        ["b", 0],
+    ]
+
+
 def test_limits_are_properties_too(bus: tuple[Bus, Layout]) -> None:
     made, layout = bus
     cgroup = SystemdCgroup(layout, "mini.slice:mini:box")
@@ -203,6 +227,20 @@ class TestReal:
                     assert opened.read().strip() == expected
         finally:
             end(pid)
+
+    def test_annotations_are_properties(self) -> None:
+        annotations = {
+            "org.systemd.property.TimeoutStopSec": "123",
+            "org.systemd.property.CollectMode": "'inactive-or-failed'",
+        }
+        cgroup = SystemdCgroup(detect(), f"system-minitest.slice:mini:{os.getpid()}", annotations)
+        cgroup.create()
+        try:
+            assert self.show(cgroup, "TimeoutStopUSec") == "2min 3s"
+            assert self.show(cgroup, "CollectMode") == "inactive-or-failed"
+        finally:
+            cgroup.kill()
+            cgroup.delete()
 
     def test_systemd_takes_an_empty_scope_away(self, cgroup: SystemdCgroup) -> None:
         cgroup.create()

@@ -28,7 +28,8 @@ def test_what_is_wanted() -> None:
     assert limits.wanted({"cpu": {"cpus": "0"}}) == ["cpuset"]
     assert limits.wanted({"cpu": {"quota": -1, "mems": "0"}, "pids": {"limit": 0}}) == ["cpuset", "cpu", "pids"]
     assert limits.wanted({"blockIO": {"weight": 100}, "rdma": {"mlx": {"hcaHandles": 1}}}) == ["blkio", "rdma"]
-    assert limits.wanted({"memory": {"kernel": 64, "kernelTCP": 64, "checkBeforeUpdate": True}}) == []
+    assert limits.wanted({"memory": {"kernel": -1, "kernelTCP": 0, "checkBeforeUpdate": True}}) == []
+    assert limits.wanted({"memory": {"kernel": 64}}) == limits.wanted({"memory": {"kernelTCP": 64}}) == ["memory"]
     assert limits.wanted({"memory": {"swappiness": 0}, "cpu": {"idle": 0}}) == ["cpu", "memory"]
     assert limits.wanted({"network": {"classID": 1, "priorities": [{"name": "lo"}]}}) == ["net_cls", "net_prio"]
 
@@ -130,8 +131,18 @@ class TestMemoryV1:
         assert v1("memory", on, memory__use_hierarchy="1") == []
         assert v1("memory", on, memory__use_hierarchy="0") == [("memory.use_hierarchy", "1")]
 
-    def test_kernel_memory_has_no_limit_of_its_own(self) -> None:
-        assert v1("memory", {"memory": {"kernel": 64, "kernelTCP": 64}}) == []
+    def test_the_kernels_memory(self) -> None:
+        assert v1("memory", {"memory": {"kernel": 64, "kernelTCP": 32}}) == [
+            ("memory.kmem.limit_in_bytes", "64"),
+            ("memory.kmem.tcp.limit_in_bytes", "32"),
+        ]
+        assert v1("memory", {"memory": {"kernel": -1, "kernelTCP": -1}}) == []
+
+    def test_the_oom_killer_is_enabled_where_it_is_not(self) -> None:
+        """A new cgroup has it as its parent."""
+        on = {"memory": {"disableOOMKiller": False}}
+        assert v1("memory", on, memory__oom_control="oom_kill_disable 0\nunder_oom 0") == []
+        assert v1("memory", on, memory__oom_control="oom_kill_disable 1\nunder_oom 0") == [("memory.oom_control", "0")]
 
     @pytest.mark.parametrize("memory", [{"limit": 64, "swap": 32}, {"swappiness": 101}])
     def test_refused(self, memory: dict[str, int]) -> None:
@@ -160,7 +171,11 @@ class TestMemoryV2:
         with pytest.raises(UsageError, match="in use"):
             v2("memory", {"memory": {"limit": 64, "checkBeforeUpdate": True}}, memory__current="65")
 
-    @pytest.mark.parametrize("memory", [{"disableOOMKiller": True}, {"swappiness": 10}, {"useHierarchy": False}])
+    @pytest.mark.parametrize(
+        "memory",
+        [{"disableOOMKiller": True}, {"swappiness": 10}, {"useHierarchy": False}, {"kernel": 64}, {"kernelTCP": 64}],
+        ids=str,
+    )
     def test_what_v2_does_not_have(self, memory: dict[str, Any]) -> None:
         with pytest.raises(Unsupported, match="cgroup v2"):
             v2("memory", {"memory": memory})

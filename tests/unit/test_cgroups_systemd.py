@@ -150,6 +150,29 @@ class TestProperties:
             ("CPUQuotaPerSecUSec", "t", INFINITY),
         ]
 
+    @pytest.mark.parametrize(
+        ("file", "value", "expected"),
+        [
+            ("memory.max", "64M", ("MemoryMax", "t", 64 << 20)),
+            ("memory.swap.max", " 2g\n", ("MemorySwapMax", "t", 2 << 30)),
+            ("pids.max", "77", ("TasksMax", "t", 77)),
+            ("cpuset.mems", "0", ("AllowedMemoryNodes", "ay", [1])),
+        ],
+    )
+    def test_a_file_of_unified(self, file: str, value: str, expected: Any) -> None:
+        assert units.unified({"unified": {file: value}}) == [expected]
+
+    @pytest.mark.parametrize(
+        ("file", "value"),
+        [("memory.max", "much"), ("memory.high", ""), ("cpu.max", "50000 x"), ("pids.max", "M"), ("cpu.max", "")],
+    )
+    def test_nonsense_of_unified(self, file: str, value: str) -> None:
+        with pytest.raises(UsageError, match=f"linux.resources.unified.{file}: not a value of that file"):
+            units.unified({"unified": {file: value}})
+
+    def test_a_period_alone_leaves_the_quota(self) -> None:
+        assert units.limits({"cpu": {"period": 50000}}, True) == [("CPUQuotaPeriodUSec", "t", 50000)]
+
     def test_devices(self, tmp_path: Path) -> None:
         table = tmp_path / "devices"
         table.write_text("Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n  8 sd\n")
@@ -163,6 +186,47 @@ class TestProperties:
 
     def test_every_device(self) -> None:
         assert units.devices({"devices": [{"allow": True, "access": "rwm"}]})[0] == ("DevicePolicy", "s", "auto")
+
+
+class TestAnnotations:
+    """opencontainers/runc, docs/systemd.md, "Auxiliary properties"."""
+
+    @pytest.mark.parametrize(
+        ("name", "text", "expected"),
+        [
+            ("TimeoutStopUSec", "uint64 123456789", ("TimeoutStopUSec", "t", 123456789)),
+            ("CollectMode", "'inactive-or-failed'", ("CollectMode", "s", "inactive-or-failed")),
+            ("TimeoutStopSec", "123", ("TimeoutStopUSec", "t", 123000000)),
+            ("RuntimeMaxSec", "double 1.5", ("RuntimeMaxUSec", "t", 1500000)),
+            ("DefaultDependencies", "true", ("DefaultDependencies", "b", True)),
+            ("After", "['a.service', 'b.service']", ("After", "as", ["a.service", "b.service"])),
+            ("IOWeight", "@t 300", ("IOWeight", "t", 300)),
+        ],
+    )
+    def test_a_property(self, name: str, text: str, expected: Any) -> None:
+        assert units.auxiliary({f"org.systemd.property.{name}": text, "other": "x"}) == [expected]
+
+    @pytest.mark.parametrize(
+        ("name", "text", "why"),
+        [
+            ("A1b", "1", "not the name of a systemd property"),
+            ("Ab", "1", "not the name of a systemd property"),
+            ("", "1", "not the name of a systemd property"),
+            ("Größe", "1", "not the name of a systemd property"),
+            ("Slice", "'a.slice'", "where the container is, linux.cgroupsPath says"),
+            ("PIDs", "[uint32 1]", "where the container is, linux.cgroupsPath says"),
+            ("CollectMode", "inactive", "not a value as GVariant text: 'inactive': a value is expected"),
+            ("TimeoutStopSec", "'1min'", "not a number of seconds"),
+            ("TimeoutStopSec", "-1", "not a number of seconds"),
+            ("TimeoutStopSec", "true", "not a number of seconds"),
+            ("TimeoutStopSec", "uint64 18446744073709551615", "not a number of seconds"),
+            ("TimeoutStopSec", "1e308", "not a number of seconds"),
+        ],
+    )
+    def test_what_is_none(self, name: str, text: str, why: str) -> None:
+        with pytest.raises(UsageError) as told:
+            units.auxiliary({f"org.systemd.property.{name}": text})
+        assert told.value.message.startswith(f"annotations.org.systemd.property.{name}: ") and why in told.value.message
 
 
 @pytest.mark.parametrize(

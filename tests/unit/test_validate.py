@@ -33,6 +33,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 MAP = [{"containerID": 0, "hostID": 1000, "size": 1}]
 USER = [{"type": "mount"}, {"type": "user"}]
 SECCOMP = "linux.seccomp"
+RESOURCES = "linux.resources"
 ALLOW = "SCMP_ACT_ALLOW"
 
 
@@ -139,6 +140,94 @@ ALLOW = "SCMP_ACT_ALLOW"
         ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt: resource control by resctrl is not supported"),
         ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "linux.memoryPolicy: NUMA memory policies are not supported"),
         ("linux.netDevices", {"eth0": {}}, "linux.netDevices: moving network devices is not supported; a hook can"),
+        ("linux.intelRdt", {}, "linux.intelRdt: resource control by resctrl is not supported"),
+        ("annotations", {"": "x"}, "annotations: an empty name"),
+        (
+            "process.scheduler",
+            {"policy": "SCHED_BATCH", "priority": 5},
+            "process.scheduler.priority: is of SCHED_FIFO and SCHED_RR alone, not of SCHED_BATCH",
+        ),
+        (
+            "process.scheduler",
+            {"policy": "SCHED_RR", "priority": 5, "runtime": 1000000},
+            "process.scheduler.runtime: is of SCHED_DEADLINE alone, not of SCHED_RR",
+        ),
+        (RESOURCES, [], "linux.resources: must be an object, not list"),
+        (RESOURCES, {"memory": {"limit": "64m"}}, "linux.resources.memory.limit: must be an integer, not '64m'"),
+        (RESOURCES, {"memory": {"swap": -2}}, "linux.resources.memory.swap: must be from -1 to"),
+        (
+            RESOURCES,
+            {"memory": {"swappiness": 101}},
+            "linux.resources.memory.swappiness: must be from 0 to 100, not 101",
+        ),
+        (
+            RESOURCES,
+            {"memory": {"disableOOMKiller": "false"}},
+            "linux.resources.memory.disableOOMKiller: must be true or false",
+        ),
+        (RESOURCES, {"cpu": {"shares": -1}}, "linux.resources.cpu.shares: must be from 0 to"),
+        (RESOURCES, {"cpu": {"idle": 2}}, "linux.resources.cpu.idle: must be from 0 to 1, not 2"),
+        (RESOURCES, {"cpu": {"cpus": 0}}, "linux.resources.cpu.cpus: must be a string, not int (0)"),
+        (RESOURCES, {"pids": {"limit": True}}, "linux.resources.pids.limit: must be an integer, not True"),
+        (RESOURCES, {"blockIO": {"weight": 5}}, "linux.resources.blockIO.weight: must be from 10 to 1000, not 5"),
+        (
+            RESOURCES,
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}},
+            "linux.resources.blockIO.weightDevice[0].weight: is required, or leafWeight",
+        ),
+        (
+            RESOURCES,
+            {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0}]}},
+            "linux.resources.blockIO.throttleReadBpsDevice[0].rate: is required",
+        ),
+        (
+            RESOURCES,
+            {"blockIO": {"throttleWriteIOPSDevice": [{"major": 8, "rate": 1}]}},
+            "linux.resources.blockIO.throttleWriteIOPSDevice[0].minor: is required",
+        ),
+        (
+            RESOURCES,
+            {"hugepageLimits": [{"pageSize": "2MB"}]},
+            "linux.resources.hugepageLimits[0].limit: is required",
+        ),
+        (RESOURCES, {"network": {"classID": 1 << 32}}, "linux.resources.network.classID: must be from 0 to"),
+        (
+            RESOURCES,
+            {"network": {"priorities": [{"name": "eth0"}]}},
+            "linux.resources.network.priorities[0].priority: is required",
+        ),
+        (RESOURCES, {"rdma": {"mlx": {"hcaHandles": -1}}}, "linux.resources.rdma.mlx.hcaHandles: must be from 0 to"),
+        (
+            RESOURCES,
+            {"unified": {"memory.high": 5}},
+            "linux.resources.unified.memory.high: must be a string, not int (5)",
+        ),
+        (RESOURCES, {"devices": [{"access": "r"}]}, "linux.resources.devices[0].allow: is required"),
+        (
+            RESOURCES,
+            {"devices": [{"allow": "false"}]},
+            "linux.resources.devices[0].allow: must be true or false, not str ('false')",
+        ),
+        (
+            RESOURCES,
+            {"devices": [{"allow": True, "type": "p"}]},
+            "linux.resources.devices[0].type: unknown type of device: p",
+        ),
+        (
+            RESOURCES,
+            {"devices": [{"allow": True, "access": "rx"}]},
+            "linux.resources.devices[0].access: must be some of r, w and m, not 'rx'",
+        ),
+        (
+            RESOURCES,
+            {"devices": [{"allow": True, "access": ""}]},
+            "linux.resources.devices[0].access: must be some of r, w and m, not ''",
+        ),
+        (
+            RESOURCES,
+            {"devices": [{"allow": True, "major": "5"}]},
+            "linux.resources.devices[0].major: must be an integer, not '5'",
+        ),
         (SECCOMP, {}, "linux.seccomp.defaultAction: is required"),
         (SECCOMP, {"defaultAction": "X"}, "linux.seccomp.defaultAction: unknown seccomp action: X"),
         (
@@ -208,6 +297,57 @@ def test_a_path_is_a_namespace_of_its_type() -> None:
     for path in ("/proc/self/ns/pid", "/etc/passwd", "/dev/null", "/"):
         with pytest.raises(UsageError, match=rf"^linux.namespaces\[1\].path: {path} is not a network namespace$"):
             validate.checked(changed("linux.namespaces", [{"type": "mount"}, {**net, "path": path}]))
+
+
+def test_every_resource() -> None:
+    """config-linux.md, "Control groups": the examples, and what Docker and Podman write."""
+    rate = [{"major": 8, "minor": 0, "rate": 600}]
+    resources = {
+        "devices": [
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"},
+            {"allow": True, "type": "a", "major": -1, "minor": -1},
+        ],
+        "memory": {
+            "limit": 536870912,
+            "reservation": 536870912,
+            "swap": -1,
+            "kernel": -1,
+            "kernelTCP": -1,
+            "swappiness": 0,
+            "disableOOMKiller": False,
+            "useHierarchy": True,
+            "checkBeforeUpdate": True,
+        },
+        "cpu": {
+            "shares": 1024,
+            "quota": -1,
+            "burst": 1000000,
+            "period": 500000,
+            "realtimeRuntime": 950000,
+            "realtimePeriod": 1000000,
+            "cpus": "2-3",
+            "mems": "0-7",
+            "idle": 0,
+        },
+        "pids": {"limit": 32771},
+        "blockIO": {
+            "weight": 10,
+            "leafWeight": 0,
+            "weightDevice": [{"major": 8, "minor": 0, "weight": 500, "leafWeight": 300}],
+            "throttleReadBpsDevice": rate,
+            "throttleWriteBpsDevice": rate,
+            "throttleReadIOPSDevice": rate,
+            "throttleWriteIOPSDevice": rate,
+        },
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 9223372036854772000}],
+        "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]},
+        "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}},
+        "unified": {"hugetlb.1GB.max": "1073741824"},
+        "novelty": 5,
+    }
+    spec = changed(RESOURCES, resources)
+    assert validate.checked(spec)[0] == spec
 
 
 def test_null_is_as_if_it_were_not_there() -> None:

@@ -26,13 +26,13 @@ def name(cgroups_path: str, container_id: str, systemd: bool) -> str:
     return path if path != "/" else f"/{container_id}"
 
 
-def cgroup(name: str) -> Cgroup:
-    """The cgroup of that name, made or not."""
+def cgroup(name: str, annotations: dict[str, str] | None = None) -> Cgroup:
+    """The cgroup of that name, made or not; `annotations` of a spec say how systemd is to make it. Raises UsageError."""
     if name.startswith("/"):
         return manager.Cgroup(manager.detect(), name)
     from engine.runtime.cgroups.systemd import SystemdCgroup
 
-    return SystemdCgroup(manager.detect(), name)
+    return SystemdCgroup(manager.detect(), name, annotations)
 
 
 def owner(spec: Spec) -> int | None:

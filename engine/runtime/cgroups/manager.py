@@ -86,15 +86,16 @@ class Cgroup:
         Before the container's first process joins, so that no limit is ever missing for a moment.
         """
         self.set_limits(resources)
-        self._apply_unified(resources.get("unified") or {})
         limits.apply_devices(resources.get("devices") or [], self.directory("devices"), self._v2_for_devices())
 
     def set_limits(self, resources: dict[str, Any]) -> None:
-        """Sets the limits of `resources`, also while the container runs; devices and `unified` stay as they are."""
+        """Sets the limits of `resources`, also while the container runs; `unified` last, so that it has the last word. Devices stay
+        as they are."""
         for controller in limits.wanted(resources):
             place = self._place(controller)
             for file, value in limits.settings(place, place in self.layout.v1, resources, self._reader(place)):
                 write(f"{self._directory(place)}/{file}", value)
+        self._apply_unified(resources.get("unified") or {})
 
     def _place(self, controller: str) -> str:
         """The controller's name on the hierarchy that has it. The only names that differ: blkio became io."""

@@ -83,9 +83,8 @@ class Systemd:
 
     def set(self, unit: str, properties: list[Property]) -> None:
         """Changes a unit until it goes."""
-        if properties:
-            values = [[name, (signature, value)] for name, signature, value in properties]
-            self._call("SetUnitProperties", "sba(sv)", unit, True, values)
+        values = [[name, (signature, value)] for name, signature, value in properties]
+        self._call("SetUnitProperties", "sba(sv)", unit, True, values)
 
     def _watch_jobs(self) -> None:
         rule = f"type='signal',sender='{_NAME}',interface='{_MANAGER}',member='JobRemoved'"
@@ -123,11 +122,13 @@ class SystemdCgroup(Cgroup):
     container's first process has entered.
     """
 
-    __slots__ = ("_placeholder", "slice", "unit")
+    __slots__ = ("_placeholder", "auxiliary", "slice", "unit")
 
-    def __init__(self, layout: Layout, name: str) -> None:
-        """`name` is slice:prefix:name, complete. Raises UsageError where it is not; for a user, what `Systemd` raises."""
+    def __init__(self, layout: Layout, name: str, annotations: dict[str, str] | None = None) -> None:
+        """`name` is slice:prefix:name, complete; of `annotations` those that are properties are given to a new scope, and
+        overrule ours. Raises UsageError for what is neither; for a user, what `Systemd` raises."""
         self.slice, self.unit = units.parse(name)
+        self.auxiliary = units.auxiliary(annotations or {})
         above = ""
         if _is_rootless():
             systemd = Systemd()
@@ -143,7 +144,8 @@ class SystemdCgroup(Cgroup):
         try:
             systemd = Systemd()
             try:
-                systemd.start(self.unit, units.scope(self.slice, self.unit, pid, self.layout.version == "v2"))
+                properties = units.scope(self.slice, self.unit, pid, self.layout.version == "v2")
+                systemd.start(self.unit, properties + self.auxiliary)
             finally:
                 systemd.close()
             super().create()
@@ -172,19 +174,26 @@ class SystemdCgroup(Cgroup):
             os.write(self._placeholder, b".")
 
     def apply(self, resources: dict[str, Any]) -> None:
-        self._set(units.devices(resources) if "devices" in self.layout.v1 else units.unified(resources))
+        if "devices" in self.layout.v1:
+            self._set(units.devices(resources))
         super().apply(resources)
 
     def set_limits(self, resources: dict[str, Any]) -> None:
-        self._set(units.limits(resources, self.layout.version == "v2"))
+        on_v2 = self.layout.version == "v2"
+        self._set(units.limits(resources, on_v2) + (units.unified(resources) if on_v2 else []))
         super().set_limits(resources)
 
     def _set(self, properties: list[Property]) -> None:
+        if not properties:
+            return
         systemd = Systemd()
         try:
             systemd.set(self.unit, properties)
         finally:
             systemd.close()
+
+    def delete_empty(self) -> bool:
+        return False  # the unit is systemd's to stop
 
     def delete(self, parent: bool = False) -> None:
         systemd = Systemd()

@@ -6,6 +6,7 @@ systemd.resource-control(5), systemd.slice(5); the choice of properties is runc'
 from __future__ import annotations
 
 from engine.errors import Unsupported, UsageError
+from engine.runtime.cgroups import gvariant
 from engine.runtime.cgroups.devices import ALWAYS_ALLOWED, DeviceList
 from engine.runtime.cgroups.v1.cpuset import members
 from engine.runtime.cgroups.v2.cpu import weight
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     Property = tuple[str, str, Any]
 
+AUXILIARY = "org.systemd.property."
 _INFINITY = (1 << 64) - 1
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")  # systemd.unit(5)
 
@@ -70,7 +72,7 @@ def limits(resources: dict[str, Any], on_v2: bool) -> list[Property]:
     if on_v2 and (reservation := memory.get("reservation")):
         found.append(("MemoryLow", "t", _number(reservation)))
     if on_v2 and (swap := memory.get("swap")):
-        found.append(("MemorySwapMax", "t", swap - (limit or 0) if swap > 0 else _INFINITY))
+        found.append(("MemorySwapMax", "t", max(swap - (limit or 0), 0) if swap > 0 else _INFINITY))
     if (shares := cpu.get("shares")) and not cpu.get("idle"):
         found.append(("CPUWeight", "t", weight(shares)) if on_v2 else ("CPUShares", "t", shares))
     found += _quota(cpu.get("quota") or 0, cpu.get("period") or 0)
@@ -91,7 +93,7 @@ def _number(value: int) -> int:
 def _quota(quota: int, period: int) -> list[Property]:
     """systemd counts time a second, in whole percents: rounded up, the exact value is in the cgroup's file."""
     found: list[Property] = [("CPUQuotaPeriodUSec", "t", period)] if period else []
-    if quota or period:
+    if quota:
         percents = -(-quota * 100 // (period or 100000))
         found.append(("CPUQuotaPerSecUSec", "t", percents * 10000 if quota > 0 else _INFINITY))
     return found
@@ -106,26 +108,73 @@ def _bits(text: str) -> list[int]:
     return list(mask.to_bytes(-(-mask.bit_length() // 8), "little"))
 
 
+_SIZES = {
+    "memory.high": "MemoryHigh",
+    "memory.low": "MemoryLow",
+    "memory.min": "MemoryMin",
+    "memory.max": "MemoryMax",
+    "memory.swap.max": "MemorySwapMax",
+    "pids.max": "TasksMax",
+    "cpu.weight": "CPUWeight",
+}
+_SETS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
+
+
 def unified(resources: dict[str, Any]) -> list[Property]:
-    """Of `unified`, the files that are properties."""
-    sizes = {
-        "memory.high": "MemoryHigh",
-        "memory.low": "MemoryLow",
-        "memory.min": "MemoryMin",
-        "memory.max": "MemoryMax",
-    }
-    sizes |= {"memory.swap.max": "MemorySwapMax", "pids.max": "TasksMax", "cpu.weight": "CPUWeight"}
+    """Of `unified`, the files that are properties. Raises UsageError for what is no value of theirs."""
     found: list[Property] = []
     for file, value in (resources.get("unified") or {}).items():
         value = value.strip()
-        if file in sizes and (value == "max" or value.isdecimal()):
-            found.append((sizes[file], "t", _INFINITY if value == "max" else int(value)))
-        elif file == "cpu.max" and value:
-            quota, _, period = value.partition(" ")
-            found += _quota(-1 if quota == "max" else int(quota), int(period or 0))
-        elif file in ("cpuset.cpus", "cpuset.mems") and value:
-            found.append(("AllowedCPUs" if file == "cpuset.cpus" else "AllowedMemoryNodes", "ay", _bits(value)))
+        try:
+            if file in _SIZES:
+                found.append((_SIZES[file], "t", _size(value)))
+            elif file == "cpu.max":
+                quota, _, period = value.partition(" ")
+                found += _quota(-1 if quota == "max" else int(quota), int(period or 0))
+            elif file in _SETS and value:
+                found.append((_SETS[file], "ay", _bits(value)))
+        except ValueError:
+            raise UsageError(f"linux.resources.unified.{file}: not a value of that file: {value!r}") from None
     return found
+
+
+def _size(value: str) -> int:
+    """A number, with K, M, G … as the kernel takes them of bytes (memparse() in lib/cmdline.c), or max. Raises ValueError."""
+    if value == "max":
+        return _INFINITY
+    exponent = "KMGTPE".find(value[-1:].upper()) + 1 if value else 0
+    return int(value[:-1] if exponent else value) << 10 * exponent
+
+
+def auxiliary(annotations: dict[str, str]) -> list[Property]:
+    """The properties that a spec's annotations ask for, as with runc: `org.systemd.property.NAME`, the value as GVariant text.
+
+    What systemd's pages have in seconds (TimeoutStopSec) it has in microseconds on D-Bus (TimeoutStopUSec). Raises UsageError.
+    """
+    found: list[Property] = []
+    for key, text in annotations.items():
+        if not key.startswith(AUXILIARY):
+            continue
+        name = key.removeprefix(AUXILIARY)
+        if len(name) < 3 or not (name.isascii() and name.isalpha()):
+            raise UsageError(f"annotations.{key}: not the name of a systemd property")
+        if name in ("Slice", "PIDs"):
+            raise UsageError(f"annotations.{key}: where the container is, linux.cgroupsPath says")
+        try:
+            kind, value = gvariant.parse(text)
+            if name.endswith("Sec") and name[-4:-3].islower():
+                name, kind, value = f"{name[:-3]}USec", "t", _microseconds(kind, value)
+        except ValueError as e:
+            raise UsageError(f"annotations.{key}: not a value as GVariant text: {text!r}: {e}") from None
+        found.append((name, kind, value))
+    return found
+
+
+def _microseconds(kind: str, value: Any) -> int:
+    """Raises ValueError for what is no number of seconds."""
+    if kind not in tuple("ynqiuxtd") or not 0 <= value * 1000000 <= _INFINITY:
+        raise ValueError("not a number of seconds")
+    return int(value * 1000000)
 
 
 def devices(resources: dict[str, Any], table: str = "/proc/devices") -> list[Property]:

@@ -51,7 +51,8 @@ def default_root() -> str:
     return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.geteuid()}'}/mini-runtime"
 
 
-def cgroup_at(path: str) -> Cgroup:
+def cgroup_at(path: str, annotations: dict[str, str] | None = None) -> Cgroup:
+    """Raises UsageError for annotations that systemd's driver cannot take."""
     from engine.runtime.cgroups import locate
 
-    return locate.cgroup(path)
+    return locate.cgroup(path, annotations)

@@ -54,5 +54,5 @@ def describe() -> dict[str, Any]:
             "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {"org.opencontainers.runtime-spec.features.mini-runtime.version": context.NUMBER},
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],  # and all that begin so
     }

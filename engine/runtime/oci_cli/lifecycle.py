@@ -228,7 +228,8 @@ class Making:
     def create(self) -> InitProcess:
         """Up to the execution of its program. On failure nothing is left."""
         path = self.ctx.cgroup_path(self.spec, self.id)
-        inhabitants = len(context.cgroup_at(path).pids())
+        self.cgroup = context.cgroup_at(path, self.spec.get("annotations"))
+        inhabitants = len(self.cgroup.pids())
         if inhabitants:
             # they would be killed with the container
             raise Conflict(f"container's cgroup is not empty: {inhabitants} process(es) found")
@@ -302,7 +303,7 @@ class Making:
     def _make_cgroup(self, resources: dict[str, Any]) -> Any:
         from engine.runtime.cgroups import locate
 
-        cgroup = context.cgroup_at(self.container.data["cgroup"])
+        cgroup = self.cgroup
         try:
             cgroup.create()
             cgroup.apply(resources)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine import files, lean
 from engine.errors import Conflict, StoreError, Unsupported, UsageError
-from engine.runtime import state
+from engine.runtime import resources, state, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def update(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     if container.status() == "stopped":
         raise Conflict("container not running")
     wanted = from_file(options["resources"]) if "resources" in options else from_options(options)
+    resources.check(wanted, "resources")
     _cgroup(container).set_limits(wanted)
     return 0
 
@@ -70,15 +71,13 @@ def _cgroup(container: Container) -> Cgroup:
     return cgroup
 
 
-def from_file(path: str) -> dict[str, Any]:
+def from_file(path: str) -> Any:
     """linux.resources from a JSON file, or from standard input for `-`. Raises UsageError."""
     try:
         value = lean.loads(files.read_bytes("/dev/stdin" if path == "-" else path))
     except (OSError, ValueError, StoreError) as e:
         raise UsageError(f"cannot read the resources from {path}: {e}") from e
-    if not isinstance(value, dict):
-        raise UsageError(f"no resources in {path}")
-    return value
+    return validate.without_nulls(value)
 
 
 def from_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -86,14 +85,14 @@ def from_options(options: dict[str, Any]) -> dict[str, Any]:
     for name in ("l3-cache-schema", "mem-bw-schema"):
         if options.get(name):
             raise Unsupported(f"--{name}: Intel RDT is not supported")
-    resources: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, (part, key) in _PLACES.items():
         if name in options:
             try:
-                resources.setdefault(part, {})[key] = int(options[name])
+                found.setdefault(part, {})[key] = int(options[name])
             except ValueError:
                 raise UsageError(f"invalid value for {name}: {options[name]}") from None
     for name, (part, key) in _TEXTS.items():
         if options.get(name):
-            resources.setdefault(part, {})[key] = options[name]
-    return resources
+            found.setdefault(part, {})[key] = options[name]
+    return found

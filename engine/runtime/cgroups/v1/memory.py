@@ -1,7 +1,7 @@
 """memory: a limit, a soft limit, and memory plus swap. Documentation/admin-guide/cgroup-v1/memory.rst
 
-Kernel memory (`kernel`, `kernelTCP`) has no limit of its own: the OCI spec recommends against it, Linux 5.16 took it away, and
-runc and crun write none.
+Kernel memory (`kernel`; Linux 5.16 took its limit away) and that of TCP's buffers (`kernelTCP`) are limited where the kernel
+still does it, though the OCI spec recommends against both and runc ignores them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 LIMIT, SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+_KERNEL = (("kernel", "memory.kmem.limit_in_bytes"), ("kernelTCP", "memory.kmem.tcp.limit_in_bytes"))
 
 
 def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> list[tuple[str, str]]:
-    """`memory.limit`, `reservation`, `swap` (memory plus swap; -1 is unlimited), `swappiness`, `disableOOMKiller`,
-    `useHierarchy`. `checkBeforeUpdate` is what the kernel does anyway: a limit below what is in use is refused.
+    """`memory.limit`, `reservation`, `swap` (memory plus swap; -1 is unlimited), `kernel`, `kernelTCP`, `swappiness`,
+    `disableOOMKiller`, `useHierarchy`. `checkBeforeUpdate` is what the kernel does anyway: a limit below what is in use is refused.
 
     Raises Unsupported for a swap limit where the kernel does not account swap (swapaccount=0), unless it is twice the
     limit: that is Docker's default, which nobody asked for.
@@ -31,6 +32,7 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
     plan = _limits(limit, swap, read)
     if memory.get("useHierarchy") not in (None, read("memory.use_hierarchy") == "1"):
         plan.insert(0, ("memory.use_hierarchy", str(int(memory["useHierarchy"]))))
+    plan += [(file, str(memory[name])) for name, file in _KERNEL if memory.get(name, 0) > 0]
     if memory.get("reservation"):
         plan.append(("memory.soft_limit_in_bytes", str(memory["reservation"])))
     if memory.get("swappiness") is not None:
@@ -39,6 +41,8 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
         plan.append(("memory.swappiness", str(memory["swappiness"])))
     if memory.get("disableOOMKiller"):
         plan.append(("memory.oom_control", "1"))
+    elif "disableOOMKiller" in memory and table(read("memory.oom_control")).get("oom_kill_disable"):
+        plan.append(("memory.oom_control", "0"))  # as the parent has it, or as it was
     return plan
 
 

@@ -15,8 +15,9 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
     """`memory.limit`, `reservation`, `swap`, `checkBeforeUpdate`. OCI's `swap` is memory plus swap; v2 limits swap
     alone.
 
-    Raises Unsupported for `swappiness`, `disableOOMKiller` and accounting without hierarchy, which v2 does not have, and
-    for a swap limit where the kernel does not account swap (except Docker's default, twice the limit, and "no limit").
+    Raises Unsupported for `kernel`, `kernelTCP`, `swappiness`, `disableOOMKiller` and accounting without hierarchy, which v2
+    does not have, and for a swap limit where the kernel does not account swap (except Docker's default, twice the limit, and
+    "no limit").
     """
     memory = resources.get("memory", {})
     if memory.get("useHierarchy") is False:
@@ -25,6 +26,9 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
         raise Unsupported("cgroup v2 cannot disable the OOM killer")
     if memory.get("swappiness") is not None:
         raise Unsupported("cgroup v2 has no swappiness of its own for a container")
+    for name in ("kernel", "kernelTCP"):
+        if memory.get(name, 0) > 0:
+            raise Unsupported(f"cgroup v2 has no limit of the kernel's memory alone (memory.{name})")
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
     if memory.get("checkBeforeUpdate") and limit > 0 and int(read("memory.current") or 0) > limit:
         raise UsageError(f"the memory limit {limit} is below what is in use ({read('memory.current')})")
