@@ -84,7 +84,7 @@ def unknown() -> dict[str, Any]:
 class Checker:
     """Probes one container's life. `spawn(argv, stdio)` starts a process in it; `changed` is called after every result.
 
-    While `paused()`, no probe begins and none is too late: it would be frozen with the others.
+    While `paused()`, no probe begins and none is too late: it would be frozen with the others. Then it has its time anew.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Checker:
         self._loop, self._spawn, self._changed, self._paused = loop, spawn, changed, paused
         self._started = time.monotonic()
         self._probe: InitProcess | None = None
+        self._was_paused = False
         self._output, self._said, self._begin = -1, b"", ""
         self.health = unknown()
         self._schedule()
@@ -129,7 +130,7 @@ class Checker:
         finally:
             os.close(null)
             os.close(write)
-        self._probe = probe
+        self._probe, self._was_paused = probe, False
         self._loop.watch(probe.pidfd, select.POLLIN, self._ended)
         self._loop.watch(self._output, select.POLLIN, self._read)
         self._loop.at(time.monotonic() + (self._check["Timeout"] or TIMEOUT) / 1e9, self._too_long)
@@ -152,7 +153,9 @@ class Checker:
 
     def _too_long(self) -> None:
         seconds = (self._check["Timeout"] or TIMEOUT) / 1e9
-        if self._probe and self._paused():
+        is_paused = self._paused()
+        if self._probe and (is_paused or self._was_paused):
+            self._was_paused = is_paused
             self._loop.at(time.monotonic() + seconds, self._too_long)
         elif self._probe:
             self._probe.kill(signal.SIGKILL)
