@@ -7,7 +7,6 @@ the accesses wanted << 16 | the type, and returns 1 to allow or 0 to refuse. Lin
 from __future__ import annotations
 
 import os
-import struct
 
 from engine import linux
 
@@ -70,7 +69,8 @@ def _answer(allow: bool) -> list[bytes]:
 
 
 def _instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, constant: int = 0) -> bytes:
-    return struct.pack("<BBhi", opcode, source << 4 | destination, offset, constant)
+    fields = opcode | (source << 4 | destination) << 8 | offset << 16 | (constant & 0xFFFFFFFF) << 32
+    return fields.to_bytes(8, "little")  # without struct, which nothing else of a run imports
 
 
 def attach(directory: str, devices: DeviceList) -> None:
