@@ -16,7 +16,11 @@ MIB = 1 << 20
 
 
 class Limit(NamedTuple):
-    """What is configured, and where it is found: (controller, file, content) in version 1, and in version 2."""
+    """What is configured, and where it is found: (controller, file, content) in version 1, and in version 2.
+
+    Content `20 or 59` is either: shares become a weight by one of two formulas, of which the newer one is crun's since 1.23 and
+    runc's since 1.3.2.
+    """
 
     resources: dict[str, Any]
     v1: tuple[str, str, str]
@@ -24,7 +28,7 @@ class Limit(NamedTuple):
 
     def is_set(self, container: Container) -> bool:
         controller, name, content = self.v1 if VERSION_1 else self.v2
-        return container.setting(controller, name).split() == content.split()
+        return container.setting(controller, name).split() in [each.split() for each in content.split(" or ")]
 
 
 def _disk() -> tuple[int, int]:
@@ -63,7 +67,7 @@ LIMITS = {
         ("memory", "memory.memsw.limit_in_bytes", "100663296"),
         ("memory", "memory.swap.max", "33554432"),
     ),
-    "cpu shares": Limit({"cpu": {"shares": 512}}, ("cpu", "cpu.shares", "512"), ("cpu", "cpu.weight", "20")),
+    "cpu shares": Limit({"cpu": {"shares": 512}}, ("cpu", "cpu.shares", "512"), ("cpu", "cpu.weight", "20 or 59")),
     "cpu quota": Limit(
         {"cpu": {"quota": 50000, "period": 100000}},
         ("cpu", "cpu.cfs_quota_us", "50000"),
