@@ -3,8 +3,6 @@
 Short, because it is compiled at every start: Python keeps no bytecode of the script that it is given.
 """
 
-from __future__ import annotations
-
 import sys
 
 if not __package__:
@@ -13,7 +11,11 @@ if not __package__:
     _checkout = __file__.rpartition("/engine/")[0]
     sys.path += [_checkout, f"{_checkout}/.venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"]
 
-from engine.cli.start import main
+from engine import pack
+
+pack.install(__file__.rpartition("/engine/")[0])
+
+from engine.cli.start import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

@@ -6,6 +6,8 @@ import gc
 import os
 import sys
 
+from engine import pack
+
 # Commands that fork container processes, which inherit this interpreter as their /proc/PID/exe (CVE-2019-5736). Those of `exec`
 # the container's monitor forks.
 _FORKING = ("run", "create", "start", "restart")
@@ -68,4 +70,5 @@ def _leave(code: int) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
+    pack.renew()
     os._exit(code)

@@ -55,8 +55,10 @@ class Cgroup:
 
     def directories(self) -> list[str]:
         """The directories of this cgroup that exist, those of v1 first."""
-        roots = self.layout.v1_roots + ([self.layout.v2] if self.layout.v2 else [])
-        return [root + self.path for root in roots if os.path.isdir(root + self.path)]
+        return [root + self.path for root in self._roots() if os.path.isdir(root + self.path)]
+
+    def _roots(self) -> list[str]:
+        return self.layout.v1_roots + ([self.layout.v2] if self.layout.v2 else [])
 
     def exists(self) -> bool:
         return bool(self.directories())
@@ -222,6 +224,17 @@ class Cgroup:
         file = "memory.oom_control" if "memory" in self.layout.v1 else "memory.events"
         return table(read(f"{directory}/{file}")).get("oom_kill", 0)
 
+    def delete_empty(self) -> bool:
+        """Removes it where nobody is in it and nothing below, as after most containers; False where there is still something."""
+        for root in self._roots():
+            try:
+                os.rmdir(root + self.path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
+
     def delete(self, parent: bool = True) -> None:
         """Removes the cgroup with all below it, and its `parent` when nothing else is left in that. No error where it
         is gone.
@@ -235,7 +248,7 @@ class Cgroup:
         above = os.path.dirname(self.path)
         if above == "/" or not parent:
             return
-        for root in self.layout.v1_roots + ([self.layout.v2] if self.layout.v2 else []):
+        for root in self._roots():
             try:
                 os.rmdir(root + above)
             except OSError:

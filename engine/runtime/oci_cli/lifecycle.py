@@ -125,27 +125,28 @@ def delete(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     status = container.status()
     if not force and status not in ("stopped", "created"):
         raise Conflict(f"cannot delete container {container.id} that is not stopped: {status}")
-    destroy(ctx, container)
-    return 0
-
-
-def destroy(ctx: Context, container: Container) -> None:
-    """Kills what is left of the container and gives everything back. Its lock is held. Raises RuntimeFault."""
-    pidfd = container.pidfd()
-    cgroup = container.cgroup
-    if pidfd >= 0:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    if cgroup and cgroup.exists():
-        cgroup.kill()
-    if pidfd >= 0:
-        _await_end(pidfd, container.id)
-    if cgroup:
-        cgroup.delete(parent=False)
     hooks = None
     try:
         hooks = hooks_of(container.spec(), container)
     except (FileNotFoundError, MiniError):
         pass  # killed before the spec was written: no hook had run
+    destroy(ctx, container, container.cgroup, hooks)
+    return 0
+
+
+def destroy(ctx: Context, container: Container, cgroup: Cgroup | None, hooks: Hooks | None) -> None:
+    """Kills what is left of the container and gives everything back. Its lock is held. Raises RuntimeFault."""
+    pidfd = container.pidfd()
+    if pidfd >= 0:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    if cgroup and (pidfd >= 0 or not cgroup.delete_empty()):
+        if cgroup.exists():
+            cgroup.kill()
+        if pidfd >= 0:
+            _await_end(pidfd, container.id)
+        cgroup.delete(parent=False)
+    elif pidfd >= 0:
+        _await_end(pidfd, container.id)
     container.remove()
     ctx.log.debug(f"{container.id}: its processes, cgroup and state are gone")
     if hooks:
@@ -222,6 +223,7 @@ class Making:
             ctx.log.warning(text)
         self.options = options
         self.detach = detach
+        self.cgroup: Cgroup | None = None
         self.hooks: Hooks | None = None
         bundle.check_terminal(self.spec["process"], detach, self.console_socket)
 
@@ -248,7 +250,6 @@ class Making:
         )
         process = None
         try:
-            self.container.save_spec(self.bundle.raw)
             self.hooks = hooks_of(self.spec, self.container)
             self.ctx.log.debug(f"{self.id}: reserved in {self.container.directory}, its cgroup is {path}")
             process = self._launch()
@@ -278,19 +279,21 @@ class Making:
     def undo(self) -> None:
         """What was taken is given back; a failure of that is a warning, since the reason for it is told next."""
         try:
-            destroy(self.ctx, self.container)
+            destroy(self.ctx, self.container, self.cgroup, self.hooks)
         except (MiniError, OSError) as e:
             self.ctx.log.warning(f"cannot remove what is left of {self.id}: {e}")
 
     def _launch(self) -> InitProcess:
         settings = self.spec.get("linux") or {}
-        cgroup = self._make_cgroup(settings.get("resources") or {})
         preserved = bundle.preserve(self.options, self.spec["process"])
+        if self.ctx.systemd:  # init inherits what it enters that by
+            self._make_cgroup()
         return launch.create(
             self.spec,
             rootfs=[],
             stdio=None,
-            cgroup=cgroup,
+            cgroup=self.cgroup,
+            make_cgroup=None if self.ctx.systemd else self._make_cgroup,
             seccomp=bundle.seccomp(settings, self.ctx.seccomp_cache),
             hooks=self.hooks,
             network=None if self.detach else _prepare_the_end,
@@ -300,21 +303,23 @@ class Making:
             pivot=not self.options.get("no-pivot"),
         )
 
-    def _make_cgroup(self, resources: dict[str, Any]) -> Any:
+    def _make_cgroup(self) -> bool:
+        """And what else can be done while init makes its namespaces. False where a rootless caller may have no cgroup."""
         from engine.runtime.cgroups import locate
 
-        cgroup = self.cgroup
+        assert self.cgroup
+        self.container.save_spec(self.bundle.raw)
         try:
-            cgroup.create()
-            cgroup.apply(resources)
-            cgroup.give_to(locate.owner(self.spec))
+            self.cgroup.create()
+            self.cgroup.apply((self.spec.get("linux") or {}).get("resources") or {})
+            self.cgroup.give_to(locate.owner(self.spec))
         except (RuntimeFault, Unsupported):
             if not self.ctx.rootless:
                 raise
+            self.cgroup = None
             self.container.data["cgroup"] = ""
             self.container.save()
-            return None
-        return cgroup
+        return self.cgroup is not None
 
 
 def _prepare_the_end(_: int) -> None:

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 
+from engine import pack
 from engine.errors import MiniError, UsageError
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ def main() -> None:
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 128 + 2
+    pack.renew()
     # without tearing the interpreter down, which takes 3 ms and undoes nothing that the kernel does not
     os._exit(code)
 

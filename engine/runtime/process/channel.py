@@ -5,6 +5,7 @@ execve(2) succeeded.
 
     parent (launch.py)                        init (init.py)
       │── fork ───────────────────────────────> │
+      │── cgroup, or no cgroup ───────────────> │ where it is made only now
       │ <── namespaces ──────────────────────── │ its network namespace exists
       │── network ────────────────────────────> │ its interfaces are there
       │ <── console + descriptor ────────────── │ the pty's master, if there is a terminal

@@ -58,13 +58,14 @@ def report(channel: Channel, step: Step, error: BaseException) -> NoReturn:
         os._exit(1)
 
 
-def await_message(channel: Channel, kind: str) -> None:
-    """Waits for the parent's message `kind`, which is the next. Ends here where the parent is gone."""
+def await_message(channel: Channel, kind: str, other: str = "") -> bool:
+    """Waits for the parent's message `kind`, which is the next; False where it is `other`. Ends here where the parent is gone."""
     answer = channel.receive()
     if answer is None:
         os._exit(1)
-    if answer[0]["type"] != kind:
+    if answer[0]["type"] not in (kind, other):
         raise RuntimeFault("init", f"waited for {kind}, received {answer[0]['type']}")
+    return bool(answer[0]["type"] == kind)
 
 
 def begin(process: Process, step: Step, keyring: bool = True) -> None:

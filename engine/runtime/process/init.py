@@ -29,7 +29,8 @@ class Task:
     """What init is given besides the spec; `launch.create` explains it. Made before the fork."""
 
     __slots__ = (
-        "cgroup", "hooks", "keyring", "leashed", "namespaces", "pivot", "preserved", "rootfs", "seccomp", "stay", "stdio",
+        "cgroup", "cgroup_follows", "hooks", "keyring", "leashed", "namespaces", "pivot", "preserved", "rootfs", "seccomp",
+        "stay", "stdio",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,7 @@ class Task:
         self.namespaces, self.rootfs, self.stdio, self.cgroup, self.seccomp = namespaces, rootfs, stdio, cgroup, seccomp
         self.stay, self.leashed, self.preserved = stay, leashed, preserved
         self.keyring, self.pivot, self.hooks = keyring, pivot, hooks
+        self.cgroup_follows = False  # init has to wait until it is made
 
 
 def main(channel: Channel, spec: Spec, task: Task) -> NoReturn:
@@ -62,7 +64,7 @@ def main(channel: Channel, spec: Spec, task: Task) -> NoReturn:
 
 
 def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
-    wanted, cgroup = task.namespaces, task.cgroup
+    wanted = task.namespaces
     process = spec["process"]
     settings = spec.get("linux", {})
     path = spec["root"]["path"]
@@ -73,9 +75,8 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     step("sysctl", "open /proc/sys", "/proc/sys")
     proc_sys = os.open("/proc/sys", linux.O_PATH | os.O_CLOEXEC)  # the host's, which no image can fake
     elsewhere = "mount" in wanted.join  # where the host's cgroups may not be mounted
-    if cgroup and elsewhere and not wanted.user:
-        step("cgroup", "enter the cgroup")
-        cgroup.enter()
+    if elsewhere:
+        _enter_cgroup(channel, task, step)
     step("namespaces", "join namespaces")
     if not wanted.user:  # userns.py did it, and entered the cgroup
         wanted.enter()
@@ -97,15 +98,15 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     rootfs.isolate(settings.get("rootfsPropagation", ""), path)
     root = rootfs.assemble(task.rootfs, path, settings.get("rootfsPropagation", ""))
 
-    step("cgroup", "enter the cgroup")
-    if cgroup and not elsewhere and not wanted.user:
-        cgroup.enter()
+    if not elsewhere:
+        _enter_cgroup(channel, task, step)
+    step("cgroup", "make a cgroup namespace")
     linux.unshare(wanted.flags("cgroup"))  # its root is the cgroup of this moment
 
     for m in spec.get("mounts", ()):
         step("mount", f"mount {mounts.describe(m)}", m["destination"])
         if m.get("type") in ("cgroup", "cgroup2"):
-            rootfs.mount_cgroup(m, root, cgroup)
+            rootfs.mount_cgroup(m, root, task.cgroup)
         else:
             mounts.mount_inside(devices.without_ro(m), root)
             root = rootfs.topmost(m, root, path)
@@ -167,3 +168,11 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     if task.stay:
         reaper.run(program, process, channel, step)
     finish.execute(program, process, step)
+
+
+def _enter_cgroup(channel: Channel, task: Task, step: Step) -> None:
+    step("cgroup", "enter the cgroup")
+    if task.cgroup_follows and not finish.await_message(channel, "cgroup", "no cgroup"):
+        task.cgroup = None
+    if task.cgroup and not task.namespaces.user:  # or userns.py did it
+        task.cgroup.enter()

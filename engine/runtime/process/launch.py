@@ -229,6 +229,7 @@ def create(
     stdio: tuple[int, int, int] | None,
     cgroup: Cgroup | None,
     seccomp: tuple[bytes, int] | None,
+    make_cgroup: Callable[[], bool] | None = None,
     network: Callable[[int], None] | None = None,
     hooks: Hooks | None = None,
     notify: Callable[[int, int], None] | None = None,
@@ -238,19 +239,26 @@ def create(
 
     `rootfs` is mounted at `spec.root.path`, in the container's mount namespace only: mounts as data, or the descriptor of a
     detached mount, which is used up. Without mounts the path itself is the root. `stdio` becomes 0, 1, 2 (None: the
-    caller's own); with `process.terminal` the pty is used instead. `cgroup` exists and has its limits: init enters it.
-    `seccomp` is (raw BPF, flags). `network(pid)` gives the container its interfaces, while init mounts. `hooks` run where
-    they belong, prestart and createRuntime here. All descriptors stay the caller's. Raises RuntimeFault or what `network`
-    raises; no process is left then.
+    caller's own); with `process.terminal` the pty is used instead. init enters `cgroup`, which exists and has its limits, or
+    gets them by `make_cgroup` while init makes its namespaces: False where there will be none. `seccomp` is (raw BPF, flags).
+    `network(pid)` gives the container its interfaces, while init mounts. `hooks` run where they belong, prestart and
+    createRuntime here. All descriptors stay the caller's. Raises RuntimeFault or what `make_cgroup` or `network` raises; no
+    process is left then.
 
     Options: `stay`: init remains PID 1, with the program as its child (reaper.py). `leashed`: the container dies with the
     calling process (PR_SET_PDEATHSIG). `preserved`: so many descriptors from 3 on are the program's as well.
     `keyring=False`: it keeps the caller's session keyring. `pivot=False`: the root is moved over `/`, not exchanged.
     """
     task = init.Task(namespaces.of(spec), rootfs, stdio, cgroup, seccomp, hooks=hooks, **options)
+    if make_cgroup and task.namespaces.user:  # which is made within the cgroup
+        task.cgroup = cgroup if make_cgroup() else None
+        make_cgroup = None
+    task.cgroup_follows = make_cgroup is not None
     process = _open_sources_and_fork(spec, task) if _has_sources(spec, task) else _fork_init(spec, task)
     process.notify = notify
     try:
+        if make_cgroup:
+            process.tell("cgroup" if make_cgroup() else "no cgroup")
         process.expect("namespaces")
         if network:
             network(process.pid)
