@@ -173,7 +173,7 @@ LIE_IN_WAIT = """if True:
         return int(re.search(r"CapPrm:\\s*(\\w+)", status)[1], 16) | int(re.search(r"CapBnd:\\s*(\\w+)", status)[1], 16)
 
     target = tuple(map(int, os.environ["INTERPRETER"].split()))
-    reached, seen, kept, end = set(), set(), [], time.monotonic() + 30
+    reached, seen, kept = set(), set(), []
     own = os.stat("/")
     granted = privileges("self")
 
@@ -200,7 +200,7 @@ LIE_IN_WAIT = """if True:
                 os.close(fd)
         return b"launcher" in open(f"/proc/{pid}/cmdline", "rb").read()
 
-    while time.monotonic() < end and not os.path.exists("/shared/enough"):
+    while not os.path.exists("/shared/enough"):
         for pid in os.listdir("/proc"):
             if not pid.isdigit() or pid == "1":
                 continue
