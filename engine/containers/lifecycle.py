@@ -89,8 +89,6 @@ class Life:
             cgroup = cgroup_of(self.ctx, self.record)
             spec = bundle.build(self.inspect, self.record.directory, user, cgroup.path, size, shared)
             self._log_mounts(spec)
-            cgroup.create()
-            cgroup.apply(spec["linux"]["resources"])
             process = self._open_and_launch(spec, root, cgroup, user)
         finally:
             os.close(root)
@@ -116,11 +114,17 @@ class Life:
             return self._launch(spec, root, cgroup)
 
     def _launch(self, spec: Spec, root: int, cgroup: cgroups.Cgroup) -> launch.InitProcess:
+        def make_cgroup() -> bool:
+            cgroup.create()
+            cgroup.apply(spec["linux"]["resources"])
+            return True
+
         return launch.create(
             spec,
             rootfs=root,
             stdio=self.stdio.inner,
             cgroup=cgroup,
+            make_cgroup=make_cgroup,
             seccomp=seccomp_filter(self.ctx, self.host, spec["process"]["capabilities"]["bounding"]),
             network=self._attach,
             stay=self.host.get("Init", False),
