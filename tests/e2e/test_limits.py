@@ -8,19 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support import leaks
+from tests.support import leaks, requirements
 from tests.support.images import Image
 from tests.support.runner import Mini
 
 pytestmark = pytest.mark.requires("linux", "root", "netns")
-
-
-def _read(mini: Mini, container: str, controller: str, v1: str, v2: str) -> str:
-    """The control file of one container, by its name on either version."""
-    path = mini.cgroup_path(controller, container)
-    version = next(tree.version for tree in leaks.hierarchies() if path.startswith(f"{tree.path}/"))
-    with open(os.path.join(path, v1 if version == 1 else v2)) as file:
-        return file.read().strip()
 
 
 def _eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
@@ -34,7 +26,7 @@ def _eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 def test_memory(mini: Mini, image: Image) -> None:
     container = mini.detached("--memory", "64m", image.name, "sleep", "60")
-    assert _read(mini, container, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    assert mini.cgroup_file(container, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
     assert mini.inspect(container)["HostConfig"]["Memory"] == 64 << 20
 
 
@@ -76,15 +68,15 @@ def test_beyond_the_memory_limit_it_is_killed(mini: Mini, image: Image) -> None:
 
 def test_cpus(mini: Mini, image: Image) -> None:
     container = mini.detached("--cpus", "0.2", image.name, "sh", "-c", "while :; do :; done")
-    if "max" not in (limit := _read(mini, container, "cpu", "cpu.cfs_quota_us", "cpu.max")):
+    if "max" not in (limit := mini.cgroup_file(container, "cpu", "cpu.cfs_quota_us", "cpu.max")):
         quota, _, period = limit.partition(" ")
-        period = period or _read(mini, container, "cpu", "cpu.cfs_period_us", "cpu.max")
+        period = period or mini.cgroup_file(container, "cpu", "cpu.cfs_period_us", "cpu.max")
         assert (quota, period) == ("20000", "100000")
     else:
         pytest.fail(f"no limit: {limit}")
 
     def throttled() -> bool:
-        stat = dict(line.split() for line in _read(mini, container, "cpu", "cpu.stat", "cpu.stat").splitlines())
+        stat = dict(line.split() for line in mini.cgroup_file(container, "cpu", "cpu.stat", "cpu.stat").splitlines())
         return int(stat["nr_throttled"]) > 0
 
     assert _eventually(throttled)
@@ -92,7 +84,7 @@ def test_cpus(mini: Mini, image: Image) -> None:
 
 def test_pids(mini: Mini, image: Image) -> None:
     container = mini.detached("--pids-limit", "7", image.name, "sleep", "60")
-    assert _read(mini, container, "pids", "pids.max", "pids.max") == "7"
+    assert mini.cgroup_file(container, "pids", "pids.max", "pids.max") == "7"
     script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done"
     result = mini.run("run", "--rm", "--pids-limit", "7", image.name, "sh", "-c", script, check=False)
     assert result.code != 0
@@ -110,9 +102,9 @@ def test_exec_is_inside_the_limits(mini: Mini, image: Image) -> None:
         process.kill()
 
 
-@pytest.mark.requires("cgroup-v1")
 def test_inside_it_sees_its_own_limits_and_cannot_change_them(mini: Mini, image: Image) -> None:
-    path = "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+    is_v1 = requirements.missing("cgroup-v1") is None
+    path = "/sys/fs/cgroup/memory/memory.limit_in_bytes" if is_v1 else "/sys/fs/cgroup/memory.max"
     out = mini.run(
         "run", "--rm", "--memory", "64m", image.name, "sh", "-c", f"cat {path}; echo 1 > {path}", check=False
     )

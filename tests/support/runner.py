@@ -123,6 +123,13 @@ class Mini:
                     return path
         raise AssertionError(f"no cgroup of {container_id} with the controller {controller}")
 
+    def cgroup_file(self, container_id: str, controller: str, v1: str, v2: str) -> str:
+        """What a file of the container's cgroup says; its name is another one in each version."""
+        path = self.cgroup_path(controller, container_id)
+        version = next(tree.version for tree in leaks.hierarchies() if path.startswith(f"{tree.path}/"))
+        with open(os.path.join(path, v1 if version == 1 else v2)) as file:
+            return file.read().strip()
+
     # what is left
 
     def remove_containers(self) -> None:
