@@ -371,5 +371,6 @@ def test_list_as_a_table(container: Container) -> None:
 
 
 def test_list_nothing(runtime: Runtime) -> None:
+    os.makedirs(runtime.root, exist_ok=True)
     done = runtime.call("list", "--quiet")
     assert (done.code, done.out.strip()) == (0, "")

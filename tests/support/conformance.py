@@ -317,11 +317,11 @@ class Container:
 Containers = Callable[[], Container]
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what a container does meanwhile: 20 seconds at most."""
-    deadline = time.monotonic() + 20
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits for what a container does meanwhile, so long at most."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "20 s have gone"
+        assert time.monotonic() < deadline, f"{seconds} s have gone"
         time.sleep(0.01)
 
 

@@ -86,7 +86,8 @@ def send_console(path: str, process: InitProcess) -> None:
 def preserve(options: dict[str, Any], process: Process) -> int:
     """How many descriptors from 3 on the program gets: those of systemd's socket activation (sd_listen_fds(3)) and
     `--preserve-fds`. Raises UsageError where one is not open."""
-    listening = _count(os.environ.get("LISTEN_FDS", "0"), "LISTEN_FDS")
+    meant = os.environ.get("LISTEN_PID", str(os.getpid())) == str(os.getpid())  # else they are somebody else's
+    listening = _count(os.environ.get("LISTEN_FDS", "0"), "LISTEN_FDS") if meant else 0
     if listening:
         process["env"] = [*process.get("env", ()), f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
     total = listening + _count(options.get("preserve-fds", "0"), "--preserve-fds")

@@ -96,7 +96,7 @@ def kill(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     container = state.find(ctx.root, arguments[0])
     number = signal_number(arguments[1] if len(arguments) > 1 else "TERM")
     status = container.status()
-    everybody = options.get("all", False)
+    everybody = options.get("all", False) or (number == signal.SIGKILL and _is_left(container))
     if status in ("stopped", "creating") and not everybody:
         raise Conflict("container not running")
     cgroup = container.cgroup
@@ -110,6 +110,13 @@ def kill(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     if status == "paused" and number == signal.SIGKILL and cgroup:
         cgroup.thaw()  # on v1 a frozen process does not even die
     return 0
+
+
+def _is_left(container: Container) -> bool:
+    """Whether there is somebody whom the kernel would not end with the first process: no PID namespace is the container's own."""
+    spaces = (container.spec().get("linux") or {}).get("namespaces") or ()
+    cgroup = container.cgroup
+    return bool(cgroup and {"type": "pid"} not in spaces and cgroup.pids())
 
 
 def delete(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:

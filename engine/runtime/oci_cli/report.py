@@ -6,8 +6,9 @@ import os
 import time
 
 from engine import lean
-from engine.errors import Conflict, MiniError, Unsupported, UsageError
+from engine.errors import Conflict, MiniError, NotFound, Unsupported, UsageError
 from engine.runtime import state
+from engine.runtime.oci_cli import context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def state_(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
 
 
 def list_(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
+    if ctx.root != context.default_root() and not os.path.isdir(ctx.root):
+        raise NotFound(f"--root {ctx.root}: no such directory")
     containers = state.find_all(ctx.root)
     if options.get("quiet"):
         say("".join(f"{container.id}\n" for container in containers))

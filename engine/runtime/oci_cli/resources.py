@@ -80,6 +80,13 @@ def from_file(path: str) -> Any:
     return validate.without_nulls(value)
 
 
+def _number(text: str, is_size: bool) -> int:
+    """A size may have one of Docker's units, of 1024: `50M`, `1gb`. Raises ValueError."""
+    word = text.lower().removesuffix("b") if is_size else text
+    power = "kmgt".find(word[-1:]) + 1 if word else 0
+    return int(word[:-1]) << 10 * power if power and is_size else int(word)
+
+
 def from_options(options: dict[str, Any]) -> dict[str, Any]:
     """linux.resources from the command line. Raises UsageError, Unsupported."""
     for name in ("l3-cache-schema", "mem-bw-schema"):
@@ -89,7 +96,11 @@ def from_options(options: dict[str, Any]) -> dict[str, Any]:
     for name, (part, key) in _PLACES.items():
         if name in options:
             try:
+<<<<<<< Updated upstream
                 found.setdefault(part, {})[key] = int(options[name])
+=======
+                resources.setdefault(part, {})[key] = _number(options[name], is_size=part == "memory")
+>>>>>>> Stashed changes
             except ValueError:
                 raise UsageError(f"invalid value for {name}: {options[name]}") from None
     for name, (part, key) in _TEXTS.items():
