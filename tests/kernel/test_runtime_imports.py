@@ -76,3 +76,26 @@ def test_few(container: Container, tmp_path: Path) -> None:
     ours = {name for name in found if name.startswith("engine")}
     assert len(ours) <= 51, sorted(ours)
     assert not found & {"struct", "select"}
+
+
+def test_from_one_file(container: Container, tmp_path: Path) -> None:
+    """engine/pack.py: once a command has been used, no bytecode file of its modules is opened, but of those that lead there."""
+    container.process["args"] = ["true"]
+    container.save()
+    null = subprocess.DEVNULL
+    for number in range(3):
+        log = tmp_path / str(number)
+        program = (
+            f"import os, sys\nsys.path.append({CHECKOUT!r})\nlog = os.open({str(log)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+            "def note(event, args):\n"
+            "    if event == 'open' and str(args[0]).endswith('.pyc'): os.write(log, args[0].encode() + b'\\n')\n"
+            "sys.addaudithook(note)\n"
+            f"sys.argv = ['mini-runtime', '--root', {container.runtime.root!r}, 'run', '--bundle', {container.bundle!r},"
+            f" {container.id!r}]\n"
+            f"from engine import pack\npack.install({CHECKOUT!r})\n"
+            "from engine.runtime.oci_cli.start import main\nmain()\n"
+        )
+        done = subprocess.run([sys.executable, "-I", "-S", "-c", program], stdin=null, stdout=null, timeout=60)
+        assert done.returncode == 0
+    opened = {line.removeprefix(f"{CHECKOUT}/") for line in log.read_text().splitlines() if line.startswith(CHECKOUT)}
+    assert {line.partition(".")[0] for line in opened} <= {"engine/__pycache__/__init__", "engine/__pycache__/pack"}
