@@ -96,11 +96,7 @@ def from_options(options: dict[str, Any]) -> dict[str, Any]:
     for name, (part, key) in _PLACES.items():
         if name in options:
             try:
-<<<<<<< Updated upstream
-                found.setdefault(part, {})[key] = int(options[name])
-=======
-                resources.setdefault(part, {})[key] = _number(options[name], is_size=part == "memory")
->>>>>>> Stashed changes
+                found.setdefault(part, {})[key] = _number(options[name], is_size=part == "memory")
             except ValueError:
                 raise UsageError(f"invalid value for {name}: {options[name]}") from None
     for name, (part, key) in _TEXTS.items():
