@@ -20,7 +20,8 @@ from tests.support import layers
 from tests.support.layers import archive, directory, file, hard_link, opaque, symlink, whiteout
 from tests.support.requirements import SHARED_IMAGES
 
-pytestmark = pytest.mark.requires("linux", "root", "overlay", "erofs")
+pytestmark = pytest.mark.requires("linux", "root", "overlay")
+EROFS = pytest.mark.requires("erofs")
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def paths(tmp_path: Path) -> Paths:
     return Paths(str(tmp_path / "store"))
 
 
-@pytest.fixture(params=[ErofsDriver, DirectoryDriver], ids=["erofs", "directory"])
+@pytest.fixture(params=[pytest.param(ErofsDriver, marks=EROFS), DirectoryDriver], ids=["erofs", "directory"])
 def driver(request: pytest.FixtureRequest, paths: Paths) -> Driver:
     kind: type[Driver] = request.param
     return kind(paths)
@@ -206,6 +207,7 @@ def test_sparse_files(driver: Driver, segments: list[tuple[int, bytes]]) -> None
     assert (found[b"sparse"]["size"], found[b"sparse"]["sha256"]) == (size, sha(bytes(content)))
 
 
+@EROFS
 def test_a_file_of_9_gib_and_one_behind_it(paths: Paths) -> None:
     """In the index alone. The tar is a hole for the most part, under a digest that is not its own: nobody reads it all."""
     driver, size = ErofsDriver(paths), 9 * 2**30 + 5
@@ -222,6 +224,7 @@ def test_a_file_of_9_gib_and_one_behind_it(paths: Paths) -> None:
         assert Path(place, "behind").read_bytes() == b"behind"
 
 
+@EROFS
 def test_large_extended_attributes(paths: Paths) -> None:
     """As large as Linux allows, over many blocks of an index; ext4 and other file systems hold less."""
     driver, value = ErofsDriver(paths), bytes(range(256)) * 255
@@ -378,6 +381,7 @@ def test_where_an_index_cannot_be_mounted_directories_are_the_choice(tmp_path: P
         linux.umount2(str(place))
 
 
+@EROFS
 def test_a_root_that_may_not_mount_can_still_store(paths: Paths) -> None:
     child = os.fork()
     if not child:
@@ -387,6 +391,7 @@ def test_a_root_that_may_not_mount_can_still_store(paths: Paths) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
+@EROFS
 def test_a_data_root_keeps_its_driver(paths: Paths) -> None:
     assert choose(paths, None).name == "erofs"
     assert os.listdir(paths.indexes) == []
