@@ -88,6 +88,10 @@ class Plan:
         self.propagation: list[tuple[int, bool]] = []
         self.data: list[tuple[str, str | None]] = []
 
+    def unknown_to_mounts(self) -> list[str]:
+        """The options that a file system would have to know, and a bind mount mounts none."""
+        return [key for key, _ in self.data if key not in _SUPERBLOCK and key not in _UNCOUNTED]
+
 
 def parse(m: Mount) -> Plan:
     """Reads mount(8)'s words. Later ones win; what is no word of ours belongs to the file system, as it stands."""

@@ -9,7 +9,7 @@ runtime spec 1.2, config.md, config-linux.md.
 from __future__ import annotations
 
 from engine.errors import Unsupported, UsageError
-from engine.runtime import labels, namespaces, rlimits, rootfs
+from engine.runtime import labels, mounts, namespaces, rlimits, rootfs
 from engine.runtime.defaults import ALL_CAPABILITIES
 from engine.runtime.process import outside
 
@@ -63,7 +63,13 @@ def typed(kind: type, name: str) -> Check:
     return check
 
 
-string = typed(str, "a string")
+def string(value: Any, path: str) -> None:
+    """One that the kernel can be given: it would read it up to the null character."""
+    typed(str, "a string")(value, path)
+    if "\0" in value:
+        raise bad(path, f"has a null character: {value!r}"[:200])
+
+
 boolean = typed(bool, "true or false")
 
 
@@ -95,7 +101,7 @@ def absolute(value: Any, path: str) -> None:
 def _not_empty(value: Any, path: str) -> None:
     string(value, path)
     if not value:
-        raise bad(path, "an empty name")
+        raise bad(path, "must not be empty")
 
 
 def listing(of: Check, least: int = 0) -> Check:
@@ -133,34 +139,19 @@ def record(fields: dict[str, Check], required: str = "") -> Check:
     return check
 
 
-def _refused(why: str) -> Check:
+def _refused(why: str, empty: bool = False) -> Check:
+    """`empty`: what is empty asks for something, too."""
+
     def check(value: Any, path: str) -> None:
-        if value:
+        if value or empty:
             raise Unsupported(f"{path}: {why}")
 
     return check
 
 
-def _always_refused(why: str) -> Check:
-    def check(value: Any, path: str) -> None:
-        raise Unsupported(f"{path}: {why}")
-
-    return check
-
-
-def _resources(value: Any, path: str) -> None:
-    """Its table is a module of its own, read where there is something to check."""
-    typed(dict, "an object")(value, path)
-    if value:
-        from engine.runtime import resources
-
-        resources.check(value, path)
-
-
-def _seccomp(value: Any, path: str) -> None:
-    from engine.runtime.seccomp import check
-
-    check.check(value, path)
+def _elsewhere(module: str) -> Check:
+    """A table that is a module of its own, which only those load who have something of it."""
+    return lambda value, path: __import__(module, fromlist=["check"]).check(value, path)
 
 
 def _cpu_list(value: Any, path: str) -> None:
@@ -256,9 +247,9 @@ _LINUX = record(
             )
         ),
         "cgroupsPath": string,
-        "resources": _resources,
+        "resources": _elsewhere("engine.runtime.resources"),
         "sysctl": mapping(string),
-        "seccomp": _seccomp,
+        "seccomp": _elsewhere("engine.runtime.seccomp.check"),
         "rootfsPropagation": word([*rootfs.PROPAGATION, *(f"r{name}" for name in rootfs.PROPAGATION), ""], "propagation"),
         "maskedPaths": listing(absolute),
         "readonlyPaths": listing(absolute),
@@ -267,7 +258,7 @@ _LINUX = record(
             {"domain": word(("LINUX", "LINUX32"), "personality"), "flags": _refused("the specification has none yet")},
             "domain",
         ),
-        "intelRdt": _always_refused("resource control by resctrl is not supported"),  # empty, it asks for a group
+        "intelRdt": _refused("resource control by resctrl is not supported", empty=True),
         "memoryPolicy": _refused("NUMA memory policies are not supported"),
         "netDevices": _refused("moving network devices is not supported; a hook can"),
     }
@@ -276,7 +267,7 @@ _LINUX = record(
 _SPEC = record(
     {
         "ociVersion": string,
-        "root": record({"path": string, "readonly": boolean}, "path"),
+        "root": record({"path": _not_empty, "readonly": boolean}, "path"),
         "process": _PROCESS,
         "hostname": string,
         "domainname": string,
@@ -296,7 +287,7 @@ _SPEC = record(
         "hooks": record(
             dict.fromkeys(("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"), _HOOKS)
         ),
-        "annotations": mapping(string, _not_empty),
+        "annotations": mapping(typed(str, "a string"), _not_empty),
         "linux": _LINUX,
     },
     "ociVersion root",
@@ -346,14 +337,21 @@ def _namespace_rules(spec: dict[str, Any], settings: dict[str, Any]) -> None:
         if spec.get(key) and "uts" not in new | joined:
             raise bad(key, "without a uts namespace it would be the host's")
     for key in settings.get("sysctl", ()):
-        owner = namespaces.sysctl_owner(key)
-        if owner not in new | joined:
-            why = (
-                f"needs a {owner} namespace of the container's own"
-                if owner
-                else "is not in a separate kernel namespace"
-            )
-            raise bad(f"linux.sysctl.{key}", why)
+        _sysctl_rule(key, new | joined, spec)
+
+
+def _sysctl_rule(key: str, own: set[str], spec: dict[str, Any]) -> None:
+    owner = namespaces.sysctl_owner(key)
+    field = key.replace("/", ".").removeprefix("kernel.")
+    why = ""
+    if field == "hostname" or (field == "domainname" and spec.get(field)):
+        why = f"is what the field {field} is for"
+    elif not owner:
+        why = "is not in a separate kernel namespace"
+    elif owner not in own:
+        why = f"needs a {owner} namespace of the container's own"
+    if why:
+        raise bad(f"linux.sysctl.{key}", why)
 
 
 def _mount_rules(m: dict[str, Any], path: str) -> None:
@@ -366,6 +364,11 @@ def _mount_rules(m: dict[str, Any], path: str) -> None:
         raise bad(f"{path}.uidMappings", "goes together with gidMappings")
     if m.get("uidMappings") and not bind:
         raise Unsupported(f"{path}.uidMappings: only of a bind mount are ids mapped")
+    plan = mounts.parse(m)  # type: ignore[arg-type]
+    if plan.copy_up and m.get("type") != "tmpfs":
+        raise bad(f"{path}.options", "tmpcopyup is of tmpfs alone")
+    if plan.bind and (unknown := plan.unknown_to_mounts()):
+        raise bad(f"{path}.options", f"a bind mount has none of a file system: {', '.join(unknown)}")
 
 
 def _process_rules(process: dict[str, Any]) -> None:

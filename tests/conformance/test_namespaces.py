@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.conformance import MOUNTS, PROBE, Container, reported
+from tests.support.conformance import MOUNTS, PROBE, Container, Containers, reported
 
 # The type in a configuration, and the file in /proc/PID/ns.
 KINDS = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup", "user": "user"}
@@ -274,6 +274,19 @@ def test_mappings_without_a_user_namespace(container: Container) -> None:
     mapping = [{"containerID": 0, "hostID": 100000, "size": 10}]
     container.linux["uidMappings"], container.linux["gidMappings"] = mapping, mapping
     container.refused()
+
+
+@pytest.mark.parametrize(
+    "host", [100000, pytest.param(200000, marks=pytest.mark.differs(runc="does not look", crun="does not look"))]
+)
+def test_mappings_of_a_user_namespace_by_path(containers: Containers, host: int) -> None:
+    """User namespace mappings: callers repeat those of the namespace; others cannot be applied to it."""
+    holder, container = containers(), containers()
+    holder.user_namespace(100000)
+    holder.started()
+    container.user_namespace(host)
+    container.namespace("user", f"/proc/{holder.state()['pid']}/ns/user")
+    assert (container.run("true").code == 0) == (host == 100000)
 
 
 @pytest.mark.differs(runc="wants mappings besides")

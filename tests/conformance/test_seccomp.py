@@ -229,9 +229,13 @@ def test_speculation_is_allowed(container: Container) -> None:
     assert with_flag == container.report()["status"].get("Speculation_Store_Bypass")
 
 
-@pytest.mark.parametrize("architectures", [[ARCHITECTURE], [ARCHITECTURE, "SCMP_ARCH_X86", "SCMP_ARCH_X32"], None])
+@pytest.mark.parametrize(
+    "architectures",
+    [[ARCHITECTURE], [ARCHITECTURE, "SCMP_ARCH_X86", "SCMP_ARCH_X32"], ["SCMP_ARCH_X86", "SCMP_ARCH_ARM"], None],
+    ids=str,
+)
 def test_architectures(container: Container, architectures: list[str] | None) -> None:
-    """Seccomp: "`architectures` (array of strings, OPTIONAL)": the host's own without them."""
+    """Seccomp: "`architectures` (array of strings, OPTIONAL)": the host's own always is among them (the section's example)."""
     container.linux["seccomp"] = profile(rule("SCMP_ACT_ERRNO"), architectures=architectures)
     if architectures is None:
         del container.linux["seccomp"]["architectures"]

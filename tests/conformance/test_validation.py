@@ -54,6 +54,7 @@ def test_any_annotation(container: Container) -> None:
 # Valid values: a value of the wrong type is not one
 
 
+NO_LOOK = pytest.mark.differs(runc="does not look", crun="does not look")
 LAX = pytest.mark.differs(crun="takes it for absent, or for a string")
 
 
@@ -92,6 +93,11 @@ LAX = pytest.mark.differs(crun="takes it for absent, or for a string")
         pytest.param("linux.resources", [], marks=LAX),
         pytest.param("linux.resources", {"memory": {"limit": "64m"}}, marks=LAX),
         pytest.param("linux.resources", {"pids": {"limit": "5"}}, marks=LAX),
+        pytest.param("linux.resources", {"devices": [{"allow": "false"}]}, marks=LAX),
+        pytest.param("linux.resources", {"devices": [{"allow": False, "access": "rx"}]}, marks=NO_LOOK),
+        ("linux.resources", {"devices": [{"allow": False, "type": "x", "access": "r"}]}),
+        pytest.param("linux.resources", {"cpu": {"shares": -1}}, marks=LAX),
+        ("linux.resources", {"unified": {"cgroup.max.depth": 5}}),
         ("linux.seccomp", {"defaultAction": 5}),
         pytest.param("linux.rootfsPropagation", 5, marks=LAX),
         pytest.param("hooks", [], marks=LAX),
@@ -103,6 +109,11 @@ LAX = pytest.mark.differs(crun="takes it for absent, or for a string")
 )
 def test_a_value_of_the_wrong_type(container: Container, path: str, value: Any) -> None:
     """Valid values: "Runtimes MUST generate an error when invalid or unsupported values are encountered"."""
+    put(container, path, value)
+    assert container.attempt("run").code != 0
+
+
+def put(container: Container, path: str, value: Any) -> None:
     *steps, last = path.split(".")
     target: Any = container.spec
     for step in steps:
@@ -111,7 +122,6 @@ def test_a_value_of_the_wrong_type(container: Container, path: str, value: Any) 
         target[int(last)] = value
     else:
         target[last] = value
-    assert container.attempt("run").code != 0
 
 
 def test_null_is_as_absent(container: Container) -> None:
@@ -120,6 +130,51 @@ def test_null_is_as_absent(container: Container) -> None:
     container.linux["devices"] = container.linux["resources"] = container.process["rlimits"] = None
     container.spec["mounts"][0] = copy.deepcopy(container.spec["mounts"][0]) | {"options": None}
     assert container.run("true").code == 0
+
+
+# What would be read up to the null character, or not at all, is an error
+
+THE_END = pytest.mark.differs(crun="takes it to be the end")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        pytest.param("hostname", "a\0b", marks=NO_LOOK),
+        pytest.param("process.args", ["true", "a\0b"], marks=THE_END),
+        ("process.env", ["A=b\0c"]),
+        pytest.param("linux.maskedPaths", ["/etc\0/passwd"], marks=THE_END),
+        pytest.param("linux.cgroupsPath", "/a\0b", marks=THE_END),
+        pytest.param("mounts.0.source", "proc\0", marks=THE_END),
+    ],
+)
+def test_a_null_character(container: Container, path: str, value: Any) -> None:
+    """Valid values: the same."""
+    put(container, path, value)
+    assert container.attempt("run").code != 0
+
+
+@pytest.mark.differs(runc="ignores it", crun="ignores it")
+@pytest.mark.parametrize("option", ["size=5", "nonsense"])
+def test_a_file_systems_option_of_a_bind_mount(container: Container, option: str) -> None:
+    """Create: "If the runtime cannot apply a property …, it MUST generate an error": mount(2) ignores it."""
+    container.mount("/mnt", "bind", container.directory("from"), "bind", option)
+    container.refused()
+
+
+@pytest.mark.differs(runc="ignores it")
+def test_a_copy_of_what_is_below_is_for_tmpfs(container: Container) -> None:
+    """Mounts: "`tmpcopyup` copy up the contents to a tmpfs"."""
+    container.mount("/mnt", "proc", "proc", "tmpcopyup")
+    container.refused()
+
+
+@pytest.mark.differs(runc="ignores one of them")
+def test_one_thing_by_two_names(container: Container) -> None:
+    """Domainname, and `kernel.domainname`: one of them would be ignored."""
+    container.spec["domainname"] = "one"
+    container.linux["sysctl"] = {"kernel.domainname": "other"}
+    container.refused()
 
 
 # IntelRdt
@@ -132,6 +187,7 @@ RUNC_IGNORES = pytest.mark.differs(runc="ignores it")
 @pytest.mark.parametrize(
     "value",
     [
+        pytest.param({}, marks=RUNC_IGNORES),
         pytest.param({"closID": "guaranteed"}, marks=RUNC_IGNORES),
         {"l3CacheSchema": "L3:0=7f0"},
         {"memBwSchema": "MB:0=20"},

@@ -132,10 +132,9 @@ class TestMemoryV1:
         assert v1("memory", on, memory__use_hierarchy="0") == [("memory.use_hierarchy", "1")]
 
     def test_the_kernels_memory(self) -> None:
-        assert v1("memory", {"memory": {"kernel": 64, "kernelTCP": 32}}) == [
-            ("memory.kmem.limit_in_bytes", "64"),
-            ("memory.kmem.tcp.limit_in_bytes", "32"),
-        ]
+        assert v1("memory", {"memory": {"kernelTCP": 32}}) == [("memory.kmem.tcp.limit_in_bytes", "32")]
+        with pytest.raises(Unsupported, match="memory.kernel"):
+            v1("memory", {"memory": {"kernel": 64}})
         assert v1("memory", {"memory": {"kernel": -1, "kernelTCP": -1}}) == []
 
     def test_the_oom_killer_is_enabled_where_it_is_not(self) -> None:

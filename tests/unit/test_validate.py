@@ -140,8 +140,26 @@ ALLOW = "SCMP_ACT_ALLOW"
         ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt: resource control by resctrl is not supported"),
         ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "linux.memoryPolicy: NUMA memory policies are not supported"),
         ("linux.netDevices", {"eth0": {}}, "linux.netDevices: moving network devices is not supported; a hook can"),
+        ("root.path", "", "root.path: must not be empty"),
+        ("hostname", "a\0b", "hostname: has a null character: 'a\\x00b'"),
+        ("process.args", ["true", "\0"], "process.args[1]: has a null character: '\\x00'"),
+        (
+            "mounts",
+            [{"destination": "/x", "type": "bind", "source": "/x", "options": ["ro", "size=5", "foo"]}],
+            "mounts[0].options: a bind mount has none of a file system: size, foo",
+        ),
+        (
+            "mounts",
+            [{"destination": "/x", "type": "proc", "options": ["tmpcopyup"]}],
+            "mounts[0].options: tmpcopyup is of tmpfs alone",
+        ),
+        (
+            "linux.sysctl",
+            {"kernel.hostname": "x"},
+            "linux.sysctl.kernel.hostname: is what the field hostname is for",
+        ),
         ("linux.intelRdt", {}, "linux.intelRdt: resource control by resctrl is not supported"),
-        ("annotations", {"": "x"}, "annotations: an empty name"),
+        ("annotations", {"": "x"}, "annotations: must not be empty"),
         (
             "process.scheduler",
             {"policy": "SCHED_BATCH", "priority": 5},
@@ -283,6 +301,19 @@ def test_what_cannot_be(path: str, value: Any, message: str) -> None:
 def test_not_an_object() -> None:
     with pytest.raises(UsageError, match="config.json: must be an object, not list"):
         validate.checked([])
+
+
+def test_a_domain_name_has_one_name() -> None:
+    spec = changed("linux.sysctl", {"kernel/domainname": "x"})
+    validate.checked(spec)
+    with pytest.raises(UsageError, match="linux.sysctl.kernel/domainname: is what the field domainname is for"):
+        validate.checked(spec | {"domainname": "y"})
+
+
+def test_flags_of_a_super_block_are_taken_of_a_bind_mount() -> None:
+    """As mount(8) takes them: it has none of its own."""
+    options = ["bind", "ro", "sync", "lazytime", "iversion", "defaults", "rprivate", "rnoexec", "idmap"]
+    validate.checked(changed("mounts", [{"destination": "/x", "source": "/x", "options": options}]))
 
 
 def test_a_host_name_is_not_the_hosts() -> None:

@@ -26,7 +26,7 @@ def wanted(resources: dict[str, Any]) -> list[str]:
         or _given(cpu, "burst", "idle"),
         "memory": _any(memory, "limit", "reservation", "swap", "disableOOMKiller")
         or _given(memory, "swappiness", "useHierarchy")
-        or any(memory.get(name, 0) > 0 for name in ("kernel", "kernelTCP")),
+        or any((memory.get(name) or 0) > 0 for name in ("kernel", "kernelTCP")),
         "pids": _given(resources.get("pids") or {}, "limit"),
         "blkio": any((resources.get("blockIO") or {}).values()),
         "hugetlb": bool(resources.get("hugepageLimits")),

@@ -30,7 +30,7 @@ from engine.runtime.process import finish, init, launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from engine.oci.runtime import Process, Spec
     from engine.runtime.namespaces import Namespaces
@@ -164,6 +164,7 @@ def _enter(channel: Channel, spec: Spec, wanted: Namespaces, step: finish.Step) 
     offsets = -1
     if "user" in opened:
         namespaces.join_opened("user", wanted.join["user"], opened["user"])
+        _compare_maps(spec["linux"])
     else:
         step(_STEP, "make a user namespace")
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # or only root could write the maps; nobody else is in it yet
@@ -186,6 +187,19 @@ def _enter(channel: Channel, spec: Spec, wanted: Namespaces, step: finish.Step) 
     if offsets >= 0:
         os.write(offsets, namespaces.time_offsets(spec).encode())
         os.close(offsets)
+
+
+def _compare_maps(settings: dict[str, Any]) -> None:
+    """Callers of runc write down the maps of a namespace that is joined, too: other ones would be ignored. Raises RuntimeFault."""
+    for key, name in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
+        with open(f"/proc/self/{name}") as file:
+            found = read_map(file.read())
+        if settings.get(key) and sorted(map(_range, settings[key])) != sorted(map(_range, found)):
+            raise RuntimeFault(_STEP, f"linux.{key} are not those of the user namespace that is joined: {found}")
+
+
+def _range(mapping: dict[str, int]) -> tuple[int, int, int]:
+    return mapping["containerID"], mapping["hostID"], mapping["size"]
 
 
 def _join(opened: dict[str, int]) -> list[str]:

@@ -39,6 +39,11 @@ def build(seccomp: dict[str, Any]) -> bytes:
     """The whole program, struct sock_filter by struct sock_filter. Errors as `compile.compile_filter`."""
     seccomplib = library()
     architectures = {name: _architecture(seccomplib, name) for name in seccomp.get("architectures") or []}
+    native = int(seccomplib.system_arch())
+    if architectures and native not in architectures.values():
+        architectures["SCMP_ARCH_NATIVE"] = (
+            native  # libseccomp's filter has it from the start, also that of runc and crun
+        )
     default = _action(seccomplib, seccomp["defaultAction"], seccomp.get("defaultErrnoRet"))
     program = _filter(seccomplib, seccomp, default, architectures)
     refuses = seccomp["defaultAction"] not in _ALLOWING and default != seccomplib.ERRNO(errno.ENOSYS)
@@ -54,8 +59,6 @@ def _filter(seccomplib: Any, seccomp: dict[str, Any], default: int, architecture
                 rules.add_arch(architecture)
             except FileExistsError:
                 pass
-    if architectures and native not in architectures.values():
-        rules.remove_arch(native)
     for rule in seccomp.get("syscalls") or []:
         action = _action(seccomplib, rule["action"], rule.get("errnoRet"))
         if action == default:

@@ -1,7 +1,7 @@
 """memory: a limit, a soft limit, and memory plus swap. Documentation/admin-guide/cgroup-v1/memory.rst
 
-Kernel memory (`kernel`; Linux 5.16 took its limit away) and that of TCP's buffers (`kernelTCP`) are limited where the kernel
-still does it, though the OCI spec recommends against both and runc ignores them.
+The OCI spec recommends against limits of the kernel's own memory, and runc ignores them. `kernelTCP` is set where there is such
+a file; `kernel` is refused: Linux 5.16 took it away, and newer ones take any value and forget it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 LIMIT, SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
-_KERNEL = (("kernel", "memory.kmem.limit_in_bytes"), ("kernelTCP", "memory.kmem.tcp.limit_in_bytes"))
+_TCP = "memory.kmem.tcp.limit_in_bytes"
 
 
 def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> list[tuple[str, str]]:
-    """`memory.limit`, `reservation`, `swap` (memory plus swap; -1 is unlimited), `kernel`, `kernelTCP`, `swappiness`,
+    """`memory.limit`, `reservation`, `swap` (memory plus swap; -1 is unlimited), `kernelTCP`, `swappiness`,
     `disableOOMKiller`, `useHierarchy`. `checkBeforeUpdate` is what the kernel does anyway: a limit below what is in use is refused.
 
     Raises Unsupported for a swap limit where the kernel does not account swap (swapaccount=0), unless it is twice the
@@ -32,7 +32,10 @@ def settings(resources: dict[str, Any], read: Callable[[str], str | None]) -> li
     plan = _limits(limit, swap, read)
     if memory.get("useHierarchy") not in (None, read("memory.use_hierarchy") == "1"):
         plan.insert(0, ("memory.use_hierarchy", str(int(memory["useHierarchy"]))))
-    plan += [(file, str(memory[name])) for name, file in _KERNEL if memory.get(name, 0) > 0]
+    if (memory.get("kernel") or 0) > 0:
+        raise Unsupported("Linux has no limit of the kernel's memory alone (memory.kernel) any more")
+    if (memory.get("kernelTCP") or 0) > 0:
+        plan.append((_TCP, str(memory["kernelTCP"])))
     if memory.get("reservation"):
         plan.append(("memory.soft_limit_in_bytes", str(memory["reservation"])))
     if memory.get("swappiness") is not None:
