@@ -113,6 +113,13 @@ def open_error(kind: int, major: int, minor: int) -> str:
         os.unlink(path)
 
 
+def device_rule(text: str) -> dict[str, Any]:
+    """`c 5:* rw`, as the kernel of v1 writes it; with a minus it denies."""
+    kind, numbers, access = text.removeprefix("-").split()
+    major, minor = (None if number == "*" else int(number) for number in numbers.split(":"))
+    return {"allow": text[0] != "-", "type": kind, "major": major, "minor": minor, "access": access}
+
+
 def forks(wanted: int) -> int:
     """How many children can be made, up to `wanted`."""
     children = []
@@ -333,6 +340,32 @@ class TestV2:
         assert inside(unified, lambda: open_error(stat.S_IFCHR, *LOOP_CONTROL)) != "EPERM"
         unified.apply({"devices": [{"allow": False, "access": "rwm"}]})
         assert inside(unified, lambda: open_error(stat.S_IFCHR, *LOOP_CONTROL)) == "EPERM"
+
+    @pytest.mark.parametrize(
+        ("rules", "expected"),
+        [
+            ([], "DDDD"),
+            (["c 5:77 rw"], "ADDD"),
+            (["c 5:* rwm"], "AADD"),
+            (["c *:77 rwm"], "ADAD"),
+            (["c *:* rw"], "AAAA"),
+            (["a *:* rwm"], "AAAA"),
+            (["b *:* rw"], "DDDD"),
+            (["c 5:77 r"], "DDDD"),
+            (["c 5:77 r", "c 5:* w"], "ADDD"),
+            (["c 5:* rwm", "-c 5:77 w"], "DADD"),
+            (["c 5:* rwm", "-c 5:77 w", "c 5:77 w"], "AADD"),
+            (["c 5:77 rw", "-c *:* w"], "DDDD"),
+            (["c *:* rwm", "-c 5:* w", "-c *:77 w"], "DDDA"),
+            ([f"c 9:{minor} rw" for minor in range(1500)] + ["c 5:77 rw"], "ADDD"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else " ".join(value[-3:]) or "none",
+    )
+    def test_device_rules(self, unified: Cgroup, rules: list[str], expected: str) -> None:
+        """Of 5:77, 5:78, 6:77 and 6:78, which have no driver: allowed, or denied by the program."""
+        unified.apply({"devices": [{"allow": False, "access": "rwm"}, *map(device_rule, rules)]})
+        found = inside(unified, lambda: [open_error(stat.S_IFCHR, a, b) for a in (5, 6) for b in (77, 78)])
+        assert "".join("D" if error == "EPERM" else "A" for error in found) == expected
 
     def test_kill(self, unified: Cgroup) -> None:
         pids = sorted(sleeper(unified) for _ in range(3))

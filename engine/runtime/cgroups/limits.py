@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 
 from engine.errors import RuntimeFault, Unsupported
-from engine.runtime.cgroups.devices import ALWAYS_ALLOWED, DeviceList
+from engine.runtime.cgroups.devices import ALWAYS_ALLOWED, EVERYTHING, DeviceList, answers
 from engine.runtime.cgroups.fs import read, write
 
 TYPE_CHECKING = False
@@ -66,21 +66,21 @@ def apply_devices(rules: list[dict[str, Any]], v1: str | None, v2: str | None) -
 
     Raises Unsupported where neither is possible, unless everything is allowed anyway.
     """
-    devices = DeviceList.from_rules(rules + ALWAYS_ALLOWED)
     if v1 is not None:
         from engine.runtime.cgroups.v1.devices import settings as device_settings
 
-        for file, value in device_settings(devices):
+        for file, value in device_settings(DeviceList.from_rules(rules + ALWAYS_ALLOWED)):
             write(f"{v1}/{file}", value)
         return
-    if devices.default_allow and not devices.exceptions:
+    allowed = answers(rules + ALWAYS_ALLOWED)
+    if allowed == EVERYTHING:
         return
     if v2 is None:
         raise Unsupported("this host has no devices controller for cgroups: device nodes could not be restricted")
     from engine.runtime.cgroups.v2.devices import attach
 
     try:
-        attach(v2, devices)
+        attach(v2, allowed)
     except OSError as e:
         if e.errno == errno.EPERM and in_user_namespace():
             return  # no device node can be made or opened there that the namespace's owner could not open

@@ -12,24 +12,20 @@ from engine import linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from engine.runtime.cgroups.devices import DeviceList
+    from engine.runtime.cgroups.devices import Key
 
 _TYPES = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_DEV_CHAR
 _ACCESS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_MKNOD, _READ, _WRITE
 
 # eBPF opcodes (Documentation/bpf/standardization/instruction-set.rst) and the registers used
 _LOAD_WORD, _MOVE, _MOVE_CONSTANT, _AND, _SHIFT_RIGHT = 0x61, 0xBC, 0xB4, 0x54, 0x74
-_JUMP_NOT_EQUAL, _JUMP_EQUAL, _EXIT = 0x56, 0x16, 0x95
-_RESULT, _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR, _SCRATCH = 0, 1, 2, 3, 4, 5, 6
+_JUMP_NOT_EQUAL, _EXIT = 0x56, 0x95
+_RESULT, _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR = 0, 1, 2, 3, 4, 5
 
 
-def program(devices: DeviceList) -> bytes:
-    """The eBPF program (struct bpf_insn, 8 bytes each) that answers as `devices` says.
-
-    An exception from "deny all" allows when it holds every access wanted; one from "allow all" refuses when it holds
-    any: what the devices controller of v1 does (match_exception and match_exception_partial in
-    security/device_cgroup.c).
-    """
+def program(allowed: dict[Key, str]) -> bytes:
+    """The eBPF program (struct bpf_insn, 8 bytes each) of what `devices.answers` says: the first group that the device is in has
+    the answer. A request is allowed when all accesses that it wants are."""
     code = [
         _instruction(_LOAD_WORD, _TYPE, _CONTEXT, 0),
         _instruction(_MOVE, _WANTED, _TYPE),
@@ -38,34 +34,32 @@ def program(devices: DeviceList) -> bytes:
         _instruction(_LOAD_WORD, _MAJOR, _CONTEXT, 4),
         _instruction(_LOAD_WORD, _MINOR, _CONTEXT, 8),
     ]
-    for (kind, major, minor), access in devices.exceptions.items():
-        code += _exception(devices.default_allow, _TYPES[kind], major, minor, sum(_ACCESS[c] for c in access))
-    code += _answer(devices.default_allow)
-    return b"".join(code)
+    for key, access in allowed.items():
+        code += _group(key, sum(_ACCESS[c] for c in access))
+    return b"".join([*code, *_answer(0)])
 
 
-def _exception(default_allow: bool, kind: int, major: int | None, minor: int | None, access: int) -> list[bytes]:
-    """One block: tests that jump past its end where they fail, then the answer."""
-    tests: list[tuple[int, int, int]] = [(_JUMP_NOT_EQUAL, _TYPE, kind)]
-    masked: list[bytes] = []
-    if access != 7:
-        wanted = access if default_allow else 7 & ~access
-        masked = [_instruction(_MOVE, _SCRATCH, _WANTED), _instruction(_AND, _SCRATCH, constant=wanted)]
-        tests.append((_JUMP_EQUAL if default_allow else _JUMP_NOT_EQUAL, _SCRATCH, 0))
-    tests += [(_JUMP_NOT_EQUAL, r, n) for r, n in ((_MAJOR, major), (_MINOR, minor)) if n is not None]
-    answer = _answer(not default_allow)
-    return (
-        masked
-        + [
-            _instruction(opcode, register, offset=len(tests) - position - 1 + len(answer), constant=value)
-            for position, (opcode, register, value) in enumerate(tests)
-        ]
-        + answer
-    )
+def _group(key: Key, allowed: int) -> list[bytes]:
+    """One block: tests that jump past its end where the device is not in the group, then the answer."""
+    kind, major, minor = key
+    answer = _answer(allowed)
+    numbers = [(r, n) for r, n in ((_TYPE, _TYPES[kind]), (_MAJOR, major), (_MINOR, minor)) if n is not None]
+    return [
+        _instruction(_JUMP_NOT_EQUAL, register, offset=len(numbers) - place - 1 + len(answer), constant=number)
+        for place, (register, number) in enumerate(numbers)
+    ] + answer
 
 
-def _answer(allow: bool) -> list[bytes]:
-    return [_instruction(_MOVE_CONSTANT, _RESULT, constant=int(allow)), _instruction(_EXIT)]
+def _answer(allowed: int) -> list[bytes]:
+    if allowed in (0, 7):
+        return [_instruction(_MOVE_CONSTANT, _RESULT, constant=int(allowed == 7)), _instruction(_EXIT)]
+    return [
+        _instruction(_AND, _WANTED, constant=7 & ~allowed),
+        _instruction(_MOVE_CONSTANT, _RESULT, constant=0),
+        _instruction(_JUMP_NOT_EQUAL, _WANTED, offset=1, constant=0),
+        _instruction(_MOVE_CONSTANT, _RESULT, constant=1),
+        _instruction(_EXIT),
+    ]
 
 
 def _instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, constant: int = 0) -> bytes:
@@ -73,7 +67,7 @@ def _instruction(opcode: int, destination: int = 0, source: int = 0, offset: int
     return fields.to_bytes(8, "little")  # without struct, which nothing else of a run imports
 
 
-def attach(directory: str, devices: DeviceList) -> None:
+def attach(directory: str, allowed: dict[Key, str]) -> None:
     """Loads the program and attaches it to the cgroup at `directory`, in place of one attached here before.
 
     It stays attached until the cgroup is removed. BPF_F_ALLOW_MULTI: programs of the cgroups above and below are
@@ -83,7 +77,7 @@ def attach(directory: str, devices: DeviceList) -> None:
     loaded = -1
     try:
         before = linux.bpf_prog_query(cgroup, linux.BPF_CGROUP_DEVICE)
-        loaded = linux.bpf_prog_load(linux.BPF_PROG_TYPE_CGROUP_DEVICE, program(devices))
+        loaded = linux.bpf_prog_load(linux.BPF_PROG_TYPE_CGROUP_DEVICE, program(allowed))
         linux.bpf_prog_attach(cgroup, loaded, linux.BPF_CGROUP_DEVICE, linux.BPF_F_ALLOW_MULTI)
         for identifier in before:
             old = linux.bpf_prog_get_fd_by_id(identifier)
