@@ -53,8 +53,9 @@ def check(spec: Any) -> None:
     parts = version.split("-")[0].split("+")[0].split(".") if isinstance(version, str) else []
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise UsageError(f"ociVersion is not a version: {version!r}")
-    if (int(parts[0]), int(parts[1])) not in ((1, 0), (1, 1), (1, 2)):
-        raise UsageError(f"ociVersion {version} is not supported: 1.0.0 to 1.2 are")
+    # containerd 2.2 writes 1.3; what that adds for Linux (netDevices, memoryPolicy) validate knows, and refuses by its name
+    if (int(parts[0]), int(parts[1])) not in ((1, 0), (1, 1), (1, 2), (1, 3)):
+        raise UsageError(f"ociVersion {version} is not supported: 1.0.0 to 1.3 are")
     if spec.get("process") is None:
         raise UsageError("config.json has no process")
 

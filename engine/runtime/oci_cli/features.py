@@ -33,7 +33,7 @@ def features(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int
 def describe() -> dict[str, Any]:
     return {
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": context.OCI_VERSION,
+        "ociVersionMax": "1.3.0",
         "hooks": list(hooks.KINDS),
         "mountOptions": mounts.option_words(),
         "linux": {
@@ -51,6 +51,7 @@ def describe() -> dict[str, Any]:
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
+            "netDevices": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {"org.opencontainers.runtime-spec.features.mini-runtime.version": context.NUMBER},
