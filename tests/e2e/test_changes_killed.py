@@ -28,7 +28,7 @@ def test_killed(fresh_mini: Mini, host_image: Image, command: str) -> None:
             mini.run("pause", "it")
 
     start()
-    with Killer(mini) as killer:
+    with Killer(mini.environ) as killer:
         total = killer.run(0, *command.split())
         assert total >= 3
         mini.remove_containers()

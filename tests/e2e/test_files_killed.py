@@ -22,7 +22,7 @@ def test_commit(fresh_mini: Mini, host_image: Image) -> None:
     mini.run("pull", "-q", host_image.name)
     container = mini.detached("--network", "none", host_image.name, "sh", "-c", "echo new > /srv/new; sleep 600")
     command = ["commit", container, "made:1"]
-    with Killer(mini) as killer:
+    with Killer(mini.environ) as killer:
         total = killer.run(0, *command)
         assert mini.run("run", "--rm", "--network", "none", "made:1", "cat", "/srv/new").out == "new"
         mini.run("rmi", "made:1")
@@ -52,7 +52,7 @@ def test_cp(fresh_mini: Mini, host_image: Image, tmp_path: Path, running: bool) 
     into = ["cp", f"{tmp_path}/in", f"{container}:/srv"]
     out = ["cp", f"{container}:/srv/in/.", f"{tmp_path}/out"]
     mini.run(*into)
-    with Killer(mini) as killer:
+    with Killer(mini.environ) as killer:
         for command in (into, out):
             for step in points(killer.run(0, *command), POINTS):
                 killer.run(step, *command)

@@ -40,7 +40,7 @@ def mend(mini: Mini, step: int) -> None:
 @pytest.mark.parametrize("driver", [pytest.param("erofs", marks=pytest.mark.requires("erofs")), "directory"])
 def test_pull(fresh_mini: Mini, host_image: Image, driver: str) -> None:
     fresh_mini.environ["MINI_STORAGE_DRIVER"] = driver
-    with Killer(fresh_mini) as killer:
+    with Killer(fresh_mini.environ) as killer:
         total = killer.run(0, "pull", "-q", host_image.name)
         assert total > 30
         for step in points(total, POINTS // 2):
@@ -58,7 +58,7 @@ def test_run(fresh_mini: Mini, host_image: Image, options: str) -> None:
     fresh_mini.run("pull", "-q", host_image.name)
     command = ["run", *options.split(), "-v", "/data", "-m", "64m", host_image.name, "true"]
     fresh_mini.run("run", "--rm", host_image.name, "true")
-    with Killer(fresh_mini) as killer:
+    with Killer(fresh_mini.environ) as killer:
         total = killer.run(0, *command)
         fresh_mini.remove_containers()
         assert total > 60
@@ -75,7 +75,7 @@ def test_run(fresh_mini: Mini, host_image: Image, options: str) -> None:
 def test_rm_of_a_running_container(fresh_mini: Mini, host_image: Image) -> None:
     fresh_mini.run("pull", "-q", host_image.name)
     start = ["run", "-d", "--name", "it", "-v", "/data", host_image.name, "sleep", "60"]
-    with Killer(fresh_mini) as killer:
+    with Killer(fresh_mini.environ) as killer:
         fresh_mini.run(*start)
         total = killer.run(0, "rm", "-f", "-v", "it")
         assert total > 10
@@ -89,7 +89,7 @@ def test_rm_of_a_running_container(fresh_mini: Mini, host_image: Image) -> None:
 
 
 def test_rmi(fresh_mini: Mini, host_image: Image) -> None:
-    with Killer(fresh_mini) as killer:
+    with Killer(fresh_mini.environ) as killer:
         fresh_mini.run("run", "--rm", host_image.name, "true")
         total = killer.run(0, "rmi", host_image.name)
         assert total > 10

@@ -434,7 +434,7 @@ def test_killed(fresh_mini: Mini, host_image: Image, command: str) -> None:
             mini.run("run", "-d", "--name", "it", *networks, host_image.name, "sleep", "100")
 
     prepare()
-    with Killer(mini) as killer:
+    with Killer(mini.environ) as killer:
         total = killer.run(0, *command.split())
         assert total >= 3
         for step in points(total, 8):

@@ -310,7 +310,7 @@ def test_an_import_killed_at_any_step(fresh_mini: Mini) -> None:
     mini.run("volume", "export", "source", "-o", archive)
     wanted = listing(data(mini, "source"))
     complete = empty = 0
-    with Killer(mini) as killer:
+    with Killer(mini.environ) as killer:
         mini.run("volume", "create", "killed")
         total = killer.run(0, "volume", "import", "killed", archive)
         for step in points(total, POINTS):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -14,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from engine import linux
 from engine.runtime.loop import Loop
 from engine.runtime.network import dns, endpoints
 from engine.runtime.network.dns import Upstream
 from engine.runtime.network.names import Names
-from tests.support import isolation
+from tests.support import netns
 
 pytestmark = pytest.mark.requires("root", "netns", "nft", "dig", "dnsmasq")
 
@@ -34,23 +32,8 @@ class Stand:
         self.networks = str(root / "networks")
         self.programs: list[subprocess.Popen[bytes]] = []
         self._thread: threading.Thread | None = None
-        self.container = self._namespace()
+        self.container = netns.hold()
         _run(f"nsenter -t {self.container} -n ip link set lo up")
-
-    def _namespace(self) -> int:
-        ready, told = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                linux.unshare(linux.CLONE_NEWNET)
-                os.write(told, b"1")
-                signal.pause()
-            finally:
-                os._exit(1)
-        os.close(told)
-        assert os.read(ready, 1) == b"1"
-        os.close(ready)
-        return pid
 
     def network(self, name: str, internal: bool = False) -> None:
         os.makedirs(f"{self.networks}/{name}/endpoints")
@@ -107,8 +90,7 @@ class Stand:
         for program in self.programs:
             program.kill()
             program.wait()
-        os.kill(self.container, signal.SIGKILL)
-        os.waitpid(self.container, 0)
+        netns.end(self.container)
 
 
 def _run(command: str, check: bool = True) -> str:
@@ -120,16 +102,12 @@ READY = "--address=/ready.test/192.0.2.1"
 
 @pytest.fixture
 def stand(tmp_path: Path) -> Iterator[Stand]:
-    own = os.open("/proc/self/ns/net", os.O_RDONLY)
-    linux.unshare(linux.CLONE_NEWNET)
-    isolation.set_up("lo")
-    stand = Stand(tmp_path)
-    try:
-        yield stand
-    finally:
-        stand.close()
-        linux.setns(own, linux.CLONE_NEWNET)
-        os.close(own)
+    with netns.another():
+        stand = Stand(tmp_path)
+        try:
+            yield stand
+        finally:
+            stand.close()
 
 
 @pytest.fixture
@@ -256,14 +234,10 @@ def test_an_internal_network_resolves_nothing_outside(stand: Stand) -> None:
 
 def test_nonsense_is_not_answered_and_does_no_harm(neighbours: Stand) -> None:
     neighbours.serve()
-    own = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/proc/{neighbours.container}/ns/net", os.O_RDONLY)
-    linux.setns(there, linux.CLONE_NEWNET)
-    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    stream = socket.create_connection((dns.ADDRESS, 53))
-    linux.setns(own, linux.CLONE_NEWNET)
-    os.close(there)
-    os.close(own)
+    client, stream = netns.inside(
+        neighbours.container,
+        lambda: (socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.create_connection((dns.ADDRESS, 53))),
+    )
     for data in (b"", b"x", b"\xff" * 600, bytes(12)):
         client.sendto(data, (dns.ADDRESS, 53))
     stream.sendall(b"\0\0\0\x05hello\xff\xff")

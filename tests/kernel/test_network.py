@@ -8,38 +8,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from engine import linux
 from engine.errors import Conflict, MiniError, RuntimeFault, Unsupported
 from engine.paths import Paths
 from engine.runtime.network import attach, bridge, ipam, nat, netlink, nftables
 from engine.runtime.network.model import Endpoint, Network, Networks
-from tests.support import isolation
+from tests.support import netns
 
 pytestmark = pytest.mark.requires("root", "netns", "nft", "iproute2")
 
-T = TypeVar("T")
 PORT = 7000
-
-
-def _in_namespace_of(pid: int, act: Callable[[], T]) -> T:
-    own = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    try:
-        linux.setns(there, linux.CLONE_NEWNET)
-        return act()
-    finally:
-        linux.setns(own, linux.CLONE_NEWNET)
-        os.close(there)
-        os.close(own)
 
 
 class Host:
@@ -53,25 +38,13 @@ class Host:
 
     def namespace(self) -> int:
         """The pid of a process in a new network namespace."""
-        ready, told = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                linux.unshare(linux.CLONE_NEWNET)
-                os.write(told, b"1")
-                signal.pause()
-            finally:
-                os._exit(1)
-        os.close(told)
-        assert os.read(ready, 1) == b"1"
-        os.close(ready)
+        pid = netns.hold()
         self._holders.append(pid)
         return pid
 
     def end(self, pid: int) -> None:
         self._holders.remove(pid)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        netns.end(pid)
 
     def close(self) -> None:
         for pid in list(self._holders):
@@ -98,16 +71,12 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    own = os.open("/proc/self/ns/net", os.O_RDONLY)
-    linux.unshare(linux.CLONE_NEWNET)
-    isolation.set_up("lo")
-    host = Host(tmp_path / "root")
-    try:
-        yield host
-    finally:
-        host.close()
-        linux.setns(own, linux.CLONE_NEWNET)
-        os.close(own)
+    with netns.another():
+        host = Host(tmp_path / "root")
+        try:
+            yield host
+        finally:
+            host.close()
 
 
 def _run(command: str) -> str:
@@ -136,12 +105,12 @@ def _listening(pid: int | None) -> Iterator[socket.socket]:
         server.settimeout(5)
         return server
 
-    with _in_namespace_of(pid or os.getpid(), listen) as server:
+    with netns.inside(pid or os.getpid(), listen) as server:
         yield server
 
 
 def _connect(pid: int | None, address: str, seconds: float = 5) -> socket.socket:
-    return _in_namespace_of(pid or os.getpid(), lambda: socket.create_connection((address, PORT), timeout=seconds))
+    return netns.inside(pid or os.getpid(), lambda: socket.create_connection((address, PORT), timeout=seconds))
 
 
 def _seen_from(server: socket.socket, pid: int | None, address: str) -> str:
@@ -259,14 +228,14 @@ def test_router_advertisements_change_nothing(host: Host) -> None:
     """CVE-2020-13401, on both sides: the container's interface has no IPv6, the bridge takes no advertisement."""
     pid, _ = host.container()
     read = Path("/proc/sys/net/ipv6/conf/eth0/disable_ipv6").read_text
-    assert _in_namespace_of(pid, read) == "1\n"
+    assert netns.inside(pid, read) == "1\n"
     assert Path("/proc/sys/net/ipv6/conf/minitest0/accept_ra").read_text() == "0\n"
 
 
 def test_none_has_loopback_alone(host: Host) -> None:
     pid = host.namespace()
     attach.loopback_up(pid)
-    assert _in_namespace_of(pid, _links) == {"lo"}
+    assert netns.inside(pid, _links) == {"lo"}
 
 
 # --- making, repairing, removing -----------------------------------------------------------------------------------
@@ -298,7 +267,7 @@ def test_the_plan_is_the_commands_that_do_the_same(host: Host) -> None:
         subprocess.run(["sh", "-c", script], check=True, capture_output=True)
         return _state(twin)
 
-    assert _in_namespace_of(host.namespace(), elsewhere) == own
+    assert netns.inside(host.namespace(), elsewhere) == own
 
 
 def _state(pid: int) -> Any:
@@ -556,7 +525,7 @@ def test_ipv6(host: Host) -> None:
     addresses = json.loads(_run(f"nsenter -t {pid} -n ip -j -6 address show dev eth0"))[0]["addr_info"]
     assert "fd42:7::2" in [a["local"] for a in addresses]
     assert "via fd42:7::1" in _run(f"nsenter -t {pid} -n ip -6 route show default")
-    assert _in_namespace_of(pid, lambda: Path("/proc/sys/net/ipv6/conf/eth0/accept_ra").read_text()) == "0\n"
+    assert netns.inside(pid, lambda: Path("/proc/sys/net/ipv6/conf/eth0/accept_ra").read_text()) == "0\n"
     assert any("ip6 saddr fd42:7::/64" in rule for rule in _rules())
     _run("ip -6 address delete fd42:7::1/64 dev minitest4")
     assert not bridge.ready(network)

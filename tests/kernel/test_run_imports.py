@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import imports
 from tests.support.images import Images
-from tests.support.requirements import CHECKOUT
 from tests.support.runner import Mini
 from tests.unit.test_import_budget import HEAVY
 
 pytestmark = pytest.mark.requires("root", "linux", "netns")
-
-# sys.addaudithook sees the imports of this process and of all that it forks; the re-execution runs the program again.
-_PROGRAM = """
-import os, sys
-def note(event, args):
-    if event == "import":
-        try:
-            fd = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return
-        os.write(fd, args[0].encode() + b"\\n")
-        os.close(fd)
-sys.addaudithook(note)
-sys.argv = {argv!r}
-sys.path.append({checkout!r})
-from engine.cli.start import main
-main()
-"""
 
 
 @pytest.fixture
@@ -44,14 +24,7 @@ def mini(images: Images) -> Iterator[Mini]:
 
 
 def imports_of(mini: Mini, log: Path, *argv: str) -> set[str]:
-    """Of the command line, and of the monitor that it may leave behind: which goes on noting in `log`."""
-    program = _PROGRAM.format(log=str(log), argv=["mini", *argv], checkout=CHECKOUT)
-    command = [sys.executable, "-I", "-S", "-c", program]
-    done = subprocess.run(
-        command, env=mini.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return set(log.read_text().split())
+    return imports.imports_of(log, "engine.cli.start", "mini", *argv, environ=mini.environ)
 
 
 def test_a_whole_run_imports_nothing_heavy(mini: Mini, tmp_path: Path) -> None:

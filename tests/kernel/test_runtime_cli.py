@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from engine.runtime.process import protect
 from tests.kernel.test_process_escape import OVERWRITE
 from tests.support import checkout
 from tests.support.conformance import Container, Runtime, is_alive, processes, until
-from tests.support.killer import points
+from tests.support.killer import Killer, points
 from tests.support.leaks import hierarchies
 from tests.support.requirements import CHECKOUT
 
@@ -205,59 +204,18 @@ def test_streams_that_are_closed(container: Container) -> None:
 
 # --- killed ------------------------------------------------------------------------------------------------------------
 
-# tests/support/killer.py's, of mini-runtime
-_PROGRAM = """
-import mmap, os, sys
-with open({counter!r}, "r+b") as file:
-    memory = mmap.mmap(file.fileno(), 8)
-def step():
-    count = int.from_bytes(memory[:8], "little") + 1
-    memory[:8] = count.to_bytes(8, "little")
-    if count == {at}:
-        os.kill(os.getpid(), 9)
-CHANGES = set("os.rename os.remove os.mkdir os.rmdir os.link os.fork socket.bind socket.connect".split())
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-def hook(event, args):
-    if event in CHANGES or event == "open" and args[2] and args[2] & WRITING and args[0] != {counter!r}:
-        step()
-sys.argv = {argv!r}
-sys.path += {path!r}
-import engine.linux
-call = engine.linux._call
-def counted(name, *args, **more):
-    step()
-    return call(name, *args, **more)
-engine.linux._call = counted
-from engine.runtime.oci_cli.start import main
-sys.addaudithook(hook)
-main()
-"""
 
-
-class Killer:
-    """Runs mini-runtime, killed at a step, whichever of its processes makes it. Its interpreter is protected already."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "counter"
-        self._path.write_bytes(bytes(8))
-        with self._path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), 8)
-
-    def run(self, at: int, *argv: str) -> int:
-        self._memory[:8] = bytes(8)
-        path = [CHECKOUT, *(p for p in sys.path if p.endswith("site-packages"))]
-        program = _PROGRAM.format(counter=str(self._path), at=at, argv=["mini-runtime", *argv], path=path)
-        kept = protect.kept_path(protect.KEPT, sys.executable)
-        interpreter = kept if os.path.exists(kept) and os.path.samefile(kept, sys.executable) else sys.executable
-        null = subprocess.DEVNULL
-        subprocess.run([interpreter, "-I", "-S", "-c", program], stdin=null, stdout=null, stderr=null, timeout=60)
-        return int.from_bytes(self._memory[:8], "little")
+@pytest.fixture
+def killer() -> Iterator[Killer]:
+    kept = protect.kept_path(protect.KEPT, sys.executable)
+    interpreter = kept if os.path.exists(kept) and os.path.samefile(kept, sys.executable) else sys.executable
+    with Killer(name="mini-runtime", entry="engine.runtime.oci_cli.start", interpreter=interpreter) as killer:
+        yield killer
 
 
 @pytest.mark.parametrize("command", ["create", "run", "start", "delete"])
-def test_killed_at_any_step(runtime: Runtime, container: Container, command: str, tmp_path: Path) -> None:
+def test_killed_at_any_step(runtime: Runtime, container: Container, killer: Killer, command: str) -> None:
     """`delete --force` mends whatever SIGKILL has left; nothing else is needed, and nothing waits for ever."""
-    killer = Killer(tmp_path)
     container.process["args"] = ["sleep", "60"] if command != "run" else ["true"]
 
     def run(at: int) -> int:

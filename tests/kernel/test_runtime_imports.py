@@ -10,30 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import imports
 from tests.support.conformance import Container, Runtime
 from tests.support.leaks import hierarchies
 from tests.support.requirements import CHECKOUT
 from tests.unit.test_import_budget import HEAVY
 
 pytestmark = pytest.mark.requires("linux", "root", "netns", "overlay")
-
-# as in test_run_imports.py
-_PROGRAM = """
-import os, sys
-def note(event, args):
-    if event == "import":
-        try:
-            fd = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return
-        os.write(fd, args[0].encode() + b"\\n")
-        os.close(fd)
-sys.addaudithook(note)
-sys.argv = {argv!r}
-sys.path.append({checkout!r})
-from engine.runtime.oci_cli.start import main
-main()
-"""
 
 
 @pytest.fixture
@@ -47,13 +30,9 @@ def container(template: str) -> Iterator[Container]:
 
 
 def imports_of(container: Container, log: Path, *argv: str) -> set[str]:
-    program = _PROGRAM.format(
-        log=str(log), argv=["mini-runtime", "--root", container.runtime.root, *argv], checkout=CHECKOUT
+    return imports.imports_of(
+        log, "engine.runtime.oci_cli.start", "mini-runtime", "--root", container.runtime.root, *argv
     )
-    null = subprocess.DEVNULL
-    command = [sys.executable, "-I", "-S", "-c", program]
-    assert subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=60).returncode == 0
-    return set(log.read_text().split())
 
 
 def test_nothing_heavy(container: Container, tmp_path: Path) -> None:

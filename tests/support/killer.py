@@ -1,4 +1,4 @@
-"""`mini` killed with SIGKILL just before its n-th change of something: a file, a mount, a link, a process."""
+"""A command killed with SIGKILL just before its n-th change of something: a file, a mount, a link, a process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 
 from tests.support.requirements import CHECKOUT
-from tests.support.runner import Mini
 
 # Audit hooks (PEP 578) are called before what they tell of, and are there in every process that is forked. The counter lies in
 # memory that all of them share: a descriptor would not outlive a monitor's clean-up. System calls by ctypes have no event.
@@ -23,7 +23,7 @@ def step():
     if count == {at}:
         os.kill(os.getpid(), 9)
 CHANGES = set("os.rename os.remove os.mkdir os.rmdir os.link os.symlink os.truncate os.chmod os.chown os.utime os.setxattr "
-              "os.fork socket.sendto".split())
+              "os.fork socket.sendto socket.bind socket.connect".split())
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 def hook(event, args):
     if event in CHANGES or event == "open" and args[2] and args[2] & WRITING and args[0] != {counter!r}:
@@ -36,17 +36,27 @@ def counted(name, *args, **more):
     step()
     return call(name, *args, **more)
 engine.linux._call = counted
-from engine.cli.start import main
+from {entry} import main
 sys.addaudithook(hook)
 main()
 """
 
 
 class Killer:
-    """Runs commands of a Mini, each killed at a step. A context manager."""
+    """Runs commands, each killed at a step, whichever of its processes makes it. A context manager.
 
-    def __init__(self, mini: Mini) -> None:
-        self._mini = mini
+    `entry` is the module of the command line's `main`, `interpreter` a Python that is protected already where need be.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        name: str = "mini",
+        entry: str = "engine.cli.start",
+        interpreter: str = sys.executable,
+    ) -> None:
+        self._environ, self._name, self._entry, self._interpreter = environ, name, entry, interpreter
         self._file = tempfile.NamedTemporaryFile()
         self._file.write(bytes(8))
         self._file.flush()
@@ -59,11 +69,12 @@ class Killer:
         """
         self._memory[:8] = bytes(8)
         path = [CHECKOUT, *(p for p in sys.path if p.endswith("site-packages"))]
-        program = _PROGRAM.format(counter=self._file.name, at=at, argv=["mini", *argv], path=path)
-        subprocess.run(
-            [sys.executable, "-I", "-S", "-c", program],
-            env=self._mini.environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
-        )  # fmt: skip
+        program = _PROGRAM.format(
+            counter=self._file.name, at=at, argv=[self._name, *argv], path=path, entry=self._entry
+        )
+        null = subprocess.DEVNULL
+        command = [self._interpreter, "-I", "-S", "-c", program]
+        subprocess.run(command, env=self._environ, stdin=null, stdout=null, stderr=null, timeout=60)
         return int.from_bytes(self._memory[:8], "little")
 
     def __enter__(self) -> Killer:
