@@ -88,7 +88,7 @@ def _make(node: dict[str, Any], root: int) -> None:
         except FileExistsError:
             _expect(name, kind, number, parent)
         except PermissionError:
-            _bind(path, kind, number, root)
+            _bind(path, kind, number, root, node.get("fd", -1))
         finally:
             os.close(parent)
     except OSError as e:
@@ -106,11 +106,26 @@ def _is(info: os.stat_result, kind: int, number: int) -> bool:
     return stat.S_IFMT(info.st_mode) == kind and (not number or info.st_rdev == number)
 
 
-def _bind(path: str, kind: int, number: int, root: int) -> None:
-    """Where mknod(2) is not permitted (a user namespace, an outer container) the host's own node is bound instead."""
+def make_detached(node: dict[str, Any], owner: tuple[int, int]) -> int:
+    """The node as a mount that is attached nowhere yet, for who may not make one; `owner` as the host has it. Raises OSError."""
+    m: Mount = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755", "nosuid", "noexec"]}
+    directory = mounts.detached(m, mounts.parse(m))
+    try:
+        kind = _KINDS[node["type"]]
+        number = os.makedev(node["major"], node["minor"]) if kind != stat.S_IFIFO else 0
+        os.mknod("node", kind, number, dir_fd=directory)
+        os.chown("node", *owner, dir_fd=directory, follow_symlinks=False)
+        os.chmod("node", node.get("fileMode", 0o666), dir_fd=directory)  # whatever the caller's umask
+        return linux.open_tree(directory, "node", linux.OPEN_TREE_CLONE)
+    finally:
+        os.close(directory)
+
+
+def _bind(path: str, kind: int, number: int, root: int, made: int) -> None:
+    """Where mknod(2) is not permitted (a user namespace, an outer container): what was `made` outside, or else the host's own."""
     target = inside.make_file(root, path)
     try:
-        fd = linux.open_tree(linux.AT_FDCWD, path, linux.OPEN_TREE_CLONE)
+        fd = os.dup(made) if made >= 0 else linux.open_tree(linux.AT_FDCWD, path, linux.OPEN_TREE_CLONE)
         try:
             if not _is(os.fstat(fd), kind, number):
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), path)

@@ -34,6 +34,7 @@ KINDS = {
     "time": (linux.CLONE_NEWTIME, "time"),
 }
 FOR_CHILDREN = ("pid", "time")
+PROCESSORS = range(1024)  # CPU_SETSIZE; the kernel takes those of the cpuset (sched_setaffinity(2))
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 

@@ -122,6 +122,43 @@ def test_cpu_affinity(running: Container) -> None:
     assert reported(running.exec_process(process).out)["affinity"] == [last]
 
 
+@pytest.mark.differs(runc="ignores `ioPriority`, of specification 1.1", crun="ignores `ioPriority`")
+def test_io_priority(container: Container) -> None:
+    """Without --process it is the container's own."""
+    container.process["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 4}
+    container.started()
+    assert reported(container.exec(PROBE).out)["ioprio"] == 2 << 13 | 4
+
+
+@pytest.mark.differs(runc="ignores `scheduler`, of specification 1.1", crun="ignores `scheduler`")
+def test_scheduler(container: Container) -> None:
+    container.process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
+    container.started()
+    assert reported(container.exec(PROBE).out)["scheduler"] == [3, 0, 5]
+
+
+@pytest.mark.differs(runc="ignores it in exec", crun="ignores it in exec")
+def test_the_umask_of_the_container(container: Container) -> None:
+    """User: `umask`, of whoever is executed without another user."""
+    container.process["user"]["umask"] = 0o077
+    container.started()
+    assert reported(container.exec(PROBE).out)["umask"] == 0o077
+
+
+@pytest.mark.differs(runc="leaves it pinned", crun="leaves it pinned")
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_it_may_run_on_every_processor(container: Container, command: str) -> None:
+    """What its caller is pinned to is not the container's: its cpuset is."""
+    pinned = {"preexec_fn": lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])}
+    if command == "exec":
+        container.started()
+        done = container.exec(PROBE, **pinned)
+    else:
+        container.process["args"] = [PROBE]
+        done = container.attempt("run", **pinned)
+    assert reported(done.out)["affinity"] == sorted(os.sched_getaffinity(0))
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", '{"args": [], "cwd": "/"}', '{"args": ["true"], "cwd": "relative"}']
 )

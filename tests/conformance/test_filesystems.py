@@ -146,6 +146,55 @@ def test_a_device_is_not_made_through_a_symlink(container: Container) -> None:
     assert os.listdir(outside) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [
+        ("/dev/tty", (5, 0)),
+        pytest.param("/dev/null", (1, 3), marks=pytest.mark.differs(runc="denies it to itself, then")),
+    ],
+)
+def test_a_default_device_that_is_listed(container: Container, path: str, number: tuple[int, int]) -> None:
+    """It is the same; without `fileMode` that of the default one."""
+    container.linux["devices"] = [{"path": path, "type": "c", "major": number[0], "minor": number[1]}]
+    found = container.report()["dev"][path]
+    assert (found["device"], found["mode"]) == ([*number], 0o666)
+
+
+def test_ptmx_that_is_listed(container: Container) -> None:
+    """Default Devices: /dev/ptmx stays the container's own."""
+    container.linux["devices"] = [{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}]
+    assert container.python("os.open('/dev/ptmx', os.O_RDWR); tell(os.listdir('/dev/pts'))") == ["0", "ptmx"]
+
+
+MAPPED = pytest.mark.differs(
+    runc="binds the host's device of that name", crun="masks its mode, or wants the host's device"
+)
+
+
+@pytest.mark.parametrize("host", [None, pytest.param(0, marks=MAPPED), pytest.param(100000, marks=MAPPED)])
+@pytest.mark.parametrize("kind", ["b", "c"])
+def test_a_device_of_any_name(container: Container, kind: str, host: int | None) -> None:
+    """Devices: mode and owner as they are given, in a user namespace as well, and where the host has none of that name."""
+    if host is not None:
+        container.user_namespace(host, 65536)
+    container.linux["devices"] = [
+        {"path": "/dev/own", "type": kind, "major": 1, "minor": 5, "uid": 10, "gid": 11, "fileMode": 0o157}
+    ]
+    found = container.report()["dev"]["/dev/own"]
+    assert (found["type"], found["device"]) == (kind, [1, 5])
+    assert (found["mode"], found["owner"]) == (0o157, [10, 11])
+
+
+def test_the_hosts_dev(container: Container) -> None:
+    """Bound into the container, it has the host's devices, and the rules of the cgroup hold for them."""
+    container.mount("/dev", "bind", "/dev", "rbind", "rw")
+    container.linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    assert container.python("tell([outcome(open, path, 'rb') for path in ('/dev/null', '/dev/kmsg')])") == [
+        "ok",
+        "EPERM",
+    ]
+
+
 # Masked Paths
 
 
@@ -218,6 +267,63 @@ def test_a_path_that_is_masked_and_readonly(container: Container) -> None:
     assert container.python("tell(os.listdir('/usr/local'))") == []
 
 
+NODES = {"b": stat.S_IFBLK, "c": stat.S_IFCHR, "p": stat.S_IFIFO}
+
+
+@pytest.mark.parametrize("kind", NODES)
+@pytest.mark.parametrize("how", ["maskedPaths", "readonlyPaths"])
+def test_a_path_of_any_type(container: Container, how: str, kind: str) -> None:
+    """Block and character devices and FIFOs are masked, or read-only, as files are."""
+    os.mknod(f"{container.upper}/node", NODES[kind] | 0o666, os.makedev(1, 3))
+    container.linux[how] = ["/node"]
+    found = container.python(
+        "it = os.stat('/node')\ntell([stat.S_IFMT(it.st_mode), outcome(os.chmod, '/node', 0o600)])"
+    )
+    assert found[0] == (stat.S_IFCHR if how == "maskedPaths" else NODES[kind])
+    assert found[1] == ("EROFS" if how == "readonlyPaths" else found[1])
+
+
+@pytest.mark.parametrize("how", ["maskedPaths", "readonlyPaths"])
+def test_a_path_below_another_of_them(container: Container, how: str) -> None:
+    """A directory, and directories and files in it, all at once."""
+    os.makedirs(f"{container.upper}/top/sub")
+    for path in ("top/file", "top/sub/file", "file"):
+        with open(f"{container.upper}/{path}", "w") as file:
+            file.write("secret")
+    paths = ["/top", "/file", "/top/sub", "/top/file", "/top/sub/file"]
+    container.linux[how] = paths
+    if how == "maskedPaths":
+        script = "tell([os.listdir('/top'), open('/file').read()])"
+        assert container.python(script) == [[], ""]
+    else:
+        script = f"tell([outcome(os.utime, path) for path in {paths}])"
+        assert container.python(script) == ["EROFS"] * 5
+
+
+@pytest.mark.differs(runc="takes it from the root", crun="takes it from the root")
+@pytest.mark.parametrize("how", ["maskedPaths", "readonlyPaths"])
+def test_a_relative_path(container: Container, how: str) -> None:
+    """Masked Paths, Readonly Paths: "The values MUST be absolute paths in the container namespace"."""
+    container.linux[how] = ["etc/passwd"]
+    container.refused()
+
+
+@pytest.mark.parametrize("how", ["maskedPaths", "readonlyPaths"])
+def test_a_path_that_is_a_symlink_to_itself(container: Container, how: str) -> None:
+    """Nothing that can be masked is there: an error, or nothing is done."""
+    os.symlink("../loop", f"{container.upper}/loop")
+    container.linux[how] = ["/loop"]
+    done = container.run("readlink", "/loop")
+    assert done.code != 0 or done.out == "../loop\n"
+
+
+def test_what_is_masked_stays_masked(container: Container) -> None:
+    """Whoever is root inside cannot unmount it, without CAP_SYS_ADMIN."""
+    container.linux["maskedPaths"] = ["/usr/local", "/etc/passwd"]
+    script = "tell([outcome(call, 'umount2', path, 2) for path in (b'/usr/local', b'/etc/passwd')])"
+    assert container.python(script) == ["EPERM", "EPERM"]
+
+
 # Sysctl
 
 
@@ -230,6 +336,7 @@ def test_a_path_that_is_masked_and_readonly(container: Container) -> None:
         ("kernel.msgmax", "9000"),
         ("kernel.shmmax", "12345678"),
         ("fs.mqueue.msg_max", "20"),
+        ("kernel.domainname", "example.test"),
         ("net/ipv4/ip_forward", "1"),
     ],
 )
@@ -239,14 +346,25 @@ def test_sysctl(container: Container, name: str, value: str) -> None:
     assert container.sh(f"cat /proc/sys/{name.replace('.', '/')}") == f"{value}\n"
 
 
-@pytest.mark.parametrize("name", ["vm.swappiness", "kernel.pid_max", "nonsense.name"])
+@pytest.mark.parametrize(
+    "name", ["vm.swappiness", "kernel.pid_max", "nonsense.name", "kernel.nonsense", "fs.nonsense", "kernel.hostname"]
+)
 def test_a_sysctl_of_the_hosts(container: Container, name: str) -> None:
     """One that no namespace has would change the host: refused."""
     container.linux["sysctl"] = {name: "1000"}
     container.refused()
 
 
-@pytest.mark.parametrize(("kind", "name"), [("network", "net.ipv4.ip_forward"), ("ipc", "kernel.msgmax")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("network", "net.ipv4.ip_forward"),
+        ("network", "net.ipv4.ping_group_range"),
+        ("ipc", "kernel.msgmax"),
+        ("ipc", "fs.mqueue.queues_max"),
+        ("uts", "kernel.domainname"),
+    ],
+)
 def test_a_sysctl_of_a_namespace_that_is_the_hosts(container: Container, kind: str, name: str) -> None:
     """The same, where the container shares the host's namespace."""
     container.without_namespace(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -345,3 +346,33 @@ def test_a_path_is_absolute(container: Container) -> None:
 def test_a_hook_killed_by_a_signal(container: Container) -> None:
     container.spec["hooks"] = {"createRuntime": [hook("kill -9 $$")]}
     container.refused()
+
+
+def test_the_first_of_args_is_the_name(container: Container) -> None:
+    """Hooks: "`args` … with the same semantics as execv's argv": what is executed is `path`."""
+    script = "import sys; open(sys.argv[1], 'wb').write(open('/proc/self/cmdline', 'rb').read())"
+    path = f"{container.bundle}/seen"
+    hooks = {"createRuntime": [{"path": os.path.realpath(sys.executable), "args": ["a name", "-c", script, path]}]}
+    container.spec["hooks"] = hooks
+    container.create()
+    with open(path) as file:
+        assert file.read().split("\0")[:2] == ["a name", "-c"]
+
+
+@pytest.mark.parametrize("name", [*CREATE, "startContainer"])
+def test_run_fails_where_a_hook_does(container: Container, name: str) -> None:
+    """Lifecycle: an error that names the hook, the program does not run, and nothing is left."""
+    container.spec["hooks"] = {name: [hook("true"), hook("exit 3")]}
+    done = container.run("echo", "ran")
+    assert done.code != 0 and "ran" not in done.out.split(), done
+    assert not container.exists() and container.cgroups() == []
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_hook_has_three_descriptors(container: Container, name: str) -> None:
+    """None of the runtime's, which are keys to the host."""
+    path = "/seen" if name == "startContainer" else f"{container.upper}/seen"
+    container.spec["hooks"] = {name: [hook(f"ls /proc/$$/fd > {path}")]}
+    through(container)
+    with open(f"{container.upper}/seen") as file:
+        assert {*file.read().split()} <= {"0", "1", "2", "10", "255"}, name

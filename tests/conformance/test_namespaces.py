@@ -305,6 +305,21 @@ def test_a_user_namespace_by_path(container: Container) -> None:
         holder.communicate()
 
 
+@pytest.mark.parametrize("value", [-1, 2**32])
+def test_a_mapping_that_is_none(container: Container, value: int) -> None:
+    """User namespace mappings: `hostID` is an uint32."""
+    container.user_namespace(value, 1)
+    container.refused()
+
+
+def test_the_hosts_network_in_a_user_namespace(container: Container) -> None:
+    """Who is root inside sees the host's interfaces, and has no right to them."""
+    container.user_namespace()
+    container.without_namespace("network")
+    container.spec["mounts"] = [entry for entry in container.spec["mounts"] if entry["destination"] != "/sys"]
+    assert container.report()["namespaces"]["net"] == os.readlink("/proc/self/ns/net")
+
+
 # Time namespaces
 
 
@@ -345,3 +360,13 @@ def test_an_offset_of_no_such_clock(container: Container) -> None:
 def test_offsets_without_a_time_namespace(container: Container) -> None:
     container.linux["timeOffsets"] = {"monotonic": {"secs": 1}}
     container.refused()
+
+
+@NO_TIME
+def test_exec_in_a_time_namespace(container: Container) -> None:
+    """Its clocks are the container's."""
+    container.namespace("time")
+    container.linux["timeOffsets"] = {"boottime": {"secs": 1000000}}
+    container.started()
+    found = reported(container.exec(PROBE).out)
+    assert found["namespaces"]["time"] == os.readlink(f"/proc/{container.state()['pid']}/ns/time")

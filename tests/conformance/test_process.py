@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.conformance import CAPABILITIES, PATH, PROBE, Container
+from tests.support.conformance import CAPABILITIES, PROBE, Container
 
 BEST_EFFORT, IDLE = 2 << 13, 3 << 13
 PR_CAPBSET_DROP, CAP_MKNOD = 24, 27
@@ -93,32 +93,6 @@ def test_cwd_that_leads_out_of_the_container(container: Container) -> None:
             "import os; print(os.getcwd(), os.path.exists('/proc/self/cwd/../../../../../../work'))",
         )
         assert done.code != 0 or done.out.split()[1:] == ["False"], done
-
-
-# env
-
-
-def test_env_is_the_environment(container: Container) -> None:
-    """Process: "`env` (array of strings, OPTIONAL) with the same semantics as … environ"."""
-    container.process["env"] = [PATH, "ONE=1", "EMPTY=", "SPACE=a b", "EQUALS=a=b", "LINE=a\nb"]
-    found = container.report()["env"]
-    assert {*container.process["env"]} <= {*found}
-    assert {entry.partition("=")[0] for entry in found} <= {"PATH", "ONE", "EMPTY", "SPACE", "EQUALS", "LINE", "HOME"}
-
-
-def test_env_has_nothing_of_the_runtimes(container: Container) -> None:
-    """The same: only what is listed; HOME, of the user's, is what runc and crun add."""
-    container.process["args"] = [PROBE]
-    done = container.attempt("run", env=os.environ | {"SECRET": "of the caller's", "LISTEN_PID": "1"})
-    assert not [entry for entry in json.loads(done.out)["env"] if not entry.startswith(("PATH=", "HOME="))]
-
-
-@pytest.mark.parametrize("name", [PATH, "no"])
-def test_home_is_the_users(container: Container, name: str) -> None:
-    """Where env has no HOME, it is that of /etc/passwd; where it has, it stays."""
-    container.process["env"] = [PATH] if name == PATH else [PATH, "HOME=/no"]
-    container.process["user"] = {"uid": 1000, "gid": 1000}
-    assert ("HOME=/home/user" if name == PATH else "HOME=/no") in container.report()["env"]
 
 
 # user
@@ -242,6 +216,15 @@ def test_a_capability_that_the_caller_lacks(container: Container) -> None:
     assert json.loads(done.out)["status"]["CapEff"] == mask("KILL")
 
 
+def test_an_ambient_capability_that_is_not_inheritable(container: Container) -> None:
+    """capabilities(7): "no capability can ever be ambient if it is not both permitted and inheritable": it is not, or an error."""
+    names = _names("KILL")
+    container.process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted", "ambient"), names)
+    container.process["args"] = [PROBE]
+    done = container.attempt("run")
+    assert done.code != 0 or json.loads(done.out)["status"]["CapAmb"] == mask(), done
+
+
 def test_a_missing_capability_is_missed(container: Container) -> None:
     """They count: without CAP_CHOWN root cannot give a file away."""
     names = _names("KILL")
@@ -350,6 +333,25 @@ def test_scheduler_reset_on_fork(container: Container) -> None:
 def test_scheduler_nonsense(container: Container, value: dict[str, Any]) -> None:
     """Valid values: "Runtimes MUST generate an error when invalid or unsupported values are encountered"."""
     container.process["scheduler"] = value
+    assert container.attempt("run").code != 0
+
+
+@NO_SCHEDULER
+def test_a_deadline(container: Container) -> None:
+    """Linux Process: "`runtime`, `deadline`, `period`" of SCHED_DEADLINE."""
+    value = {"policy": "SCHED_DEADLINE", "runtime": 4200000, "deadline": 100000000, "period": 100000000}
+    container.process["scheduler"] = value
+    assert container.report()["scheduler"][0] == 6
+
+
+@NO_SCHEDULER
+def test_a_deadline_on_some_processors(container: Container) -> None:
+    """sched(7): EPERM for a task that may not run on every processor of its root domain; an error, then."""
+    value = {"policy": "SCHED_DEADLINE", "runtime": 4200000, "deadline": 100000000, "period": 100000000}
+    container.process["scheduler"] = value
+    container.linux["resources"] = {"cpu": {"cpus": "0"}}
+    if len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("this host has one processor")
     assert container.attempt("run").code != 0
 
 

@@ -210,6 +210,15 @@ def test_it_covers_what_exec_starts(container: Container) -> None:
     assert container.exec("mkdir", "/tmp/new").code != 0
 
 
+def test_start_container_hooks_are_filtered(container: Container) -> None:
+    """StartContainer: the hook runs in the container, with what the container may do; runc and crun do so."""
+    container.linux["seccomp"] = profile(rule("SCMP_ACT_KILL_PROCESS"))
+    script = "cat > /dev/null; mkdir /tmp/new"
+    container.spec["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    container.run("true")
+    assert not os.path.exists(f"{container.upper}/tmp/new")
+
+
 @pytest.mark.differs(runc="knows no flags yet")
 @pytest.mark.parametrize(
     "flag", ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]

@@ -185,3 +185,61 @@ def test_exec_with_a_terminal(container: Container, console: Console) -> None:
     assert done.code == 0, done
     name, size = _everything(console.receive()).splitlines()
     assert name.startswith("/dev/pts/") and len(size.split()) == 2
+
+
+@pytest.mark.parametrize("ids", [(0, 0), (1000, 1000)], ids=str)
+@pytest.mark.parametrize("command", ["create", "exec"])
+def test_the_terminal_has_the_group_of_ttys(
+    container: Container, console: Console, command: str, ids: tuple[int, int]
+) -> None:
+    """Its owner is the user, its group what the mount of devpts says: `gid=5`."""
+    container.process["user"] = {"uid": ids[0], "gid": ids[1]}
+    script = ["sh", "-c", "stat -c %u:%g $(tty)"]
+    if command == "exec":
+        container.started("sleep", "60")
+        done = container.exec(*script, options=("--tty", "--detach", "--console-socket", console.path))
+        assert done.code == 0, done
+    else:
+        container.process["terminal"] = True
+        container.process["args"] = script
+        container.create("--console-socket", console.path)
+        container.start()
+    assert _everything(console.receive()).split() == [f"{ids[0]}:5"]
+
+
+def test_the_streams_are_all_the_terminal(container: Container, console: Console) -> None:
+    """By its name inside, which ttyname(3) finds."""
+    container.process["terminal"] = True
+    container.process["args"] = ["sh", "-c", "for n in 0 1 2; do readlink /proc/self/fd/$n; done"]
+    container.create("--console-socket", console.path)
+    container.start()
+    assert _everything(console.receive()).split() == ["/dev/pts/0"] * 3
+
+
+def test_exec_with_a_console_size(container: Container, console: Console) -> None:
+    """Process: `consoleSize` of the document of exec."""
+    container.started()
+    process = {"args": ["stty", "size"], "terminal": True, "consoleSize": {"height": 10, "width": 110}}
+    options = ("--tty", "--detach", "--console-socket", console.path)
+    assert container.exec_process(process, *options).code == 0
+    assert _everything(console.receive()).split() == ["10", "110"]
+
+
+@pytest.mark.differs(runc="wants a terminal of its caller", crun="wants a terminal of its caller")
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_in_the_foreground_with_a_stdin_that_is_none(container: Container, command: str) -> None:
+    """The container's terminal is one, though the caller has none: its output is relayed."""
+    script = ["sh", "-c", "tty; test -t 1 && echo is one"]
+    if command == "exec":
+        container.started()
+        done = container.exec(*script, options=("--tty",))
+    else:
+        container.process["terminal"] = True
+        done = container.run(*script)
+    assert (done.code, done.out.split()) == (0, ["/dev/pts/0", "is", "one"]), done
+
+
+@pytest.mark.parametrize("size", [{"height": 1, "width": 1}, {"height": 0, "width": 0}, {"height": 100, "width": 500}])
+def test_any_size(container: Container, console: Console, size: dict[str, int]) -> None:
+    container.process["consoleSize"] = size
+    assert report(container, console)["terminal"]["size"] == [size["height"], size["width"]]

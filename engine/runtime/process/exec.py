@@ -160,15 +160,15 @@ def spawn(
 
 
 def _affinity(process: Process) -> tuple[set[int], set[int]]:
-    """The processors to run on until it is in its cgroup, and from then on; empty for no change (`execCPUAffinity`)."""
+    """The processors to run on until it is in its cgroup, and from then on: all without `execCPUAffinity`. Empty: no change."""
     wanted = process.get("execCPUAffinity")
     if not wanted:
-        return set(), set()
+        return {*namespaces.PROCESSORS}, set()
     from engine.runtime.process.outside import cpus
 
     first, then = cpus(wanted.get("initial", "")), cpus(wanted.get("final", ""))
     if first and not then:
-        then = set(range(os.cpu_count() or 1))  # of which the kernel takes those of the cgroup
+        then = {*namespaces.PROCESSORS}
     return first, then
 
 
@@ -176,7 +176,7 @@ def _main(channel: Channel, task: _Task, processors: set[int]) -> NoReturn:
     step = finish.Step()
     try:
         if processors:
-            step("affinity", f"run on the processors {processors}")
+            step("affinity", "run on other processors")
             os.sched_setaffinity(0, processors)
         _run(channel, task, step)
     except BaseException as e:

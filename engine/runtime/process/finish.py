@@ -149,7 +149,7 @@ def become_user(process: Process, root: int, step: Step) -> str:
     uid, gid = _identity(user, "uid"), _identity(user, "gid")
 
     step("user", "find the user's home", "/etc/passwd")
-    if not any(pair.startswith("HOME=") for pair in process.get("env", ())):
+    if not _environment(process).get("HOME"):  # an empty one is none: images that rely on it are as old as LXC's Docker
         process["env"] = [*process.get("env", ()), f"HOME={_home(uid, root)}"]
 
     step("capabilities", "drop capabilities from the bounding set")
@@ -178,6 +178,14 @@ def become_user(process: Process, root: int, step: Step) -> str:
 
     step("exec", "find the program")
     return find_program(process["args"], _environment(process).get("PATH", ""))
+
+
+def confine(process: Process, seccomp: tuple[bytes, int] | None, channel: Channel, step: Step) -> None:
+    """The filter, unless it is loaded already, and the capabilities. Of mini's own calls a filter must allow capget, capset,
+    prctl and execve only, so this comes as late as can be; a hook is confined as the program is."""
+    if not listens(seccomp):
+        load_filter(seccomp, channel, step)
+    drop_capabilities(process, step)
 
 
 def await_start(channel: Channel, step: Step) -> None:

@@ -70,6 +70,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     path = spec["root"]["path"]
 
     finish.begin(process, step, task.keyring)
+    os.sched_setaffinity(0, namespaces.PROCESSORS)  # what the caller is pinned to is not the container's, its cpuset is
     os.umask(0)
 
     step("sysctl", "open /proc/sys", "/proc/sys")
@@ -158,13 +159,14 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
     if finish.listens(task.seccomp):  # while there is a parent that passes the descriptor on
         finish.load_filter(task.seccomp, channel, step)
     finish.await_start(channel, step)
+
+    def confine() -> None:
+        finish.confine(process, task.seccomp, channel, step)
+
     if task.hooks:
         step("hook", "run the startContainer hooks")
-        task.hooks.run("startContainer", "created", os.getpid(), lambda: finish.drop_capabilities(process, step))
-    # As late as can be: of mini's own calls a filter must allow capget, capset, prctl and execve only.
-    if not finish.listens(task.seccomp):
-        finish.load_filter(task.seccomp, channel, step)
-    finish.drop_capabilities(process, step)
+        task.hooks.run("startContainer", "created", os.getpid(), confine)
+    confine()
     if task.stay:
         reaper.run(program, process, channel, step)
     finish.execute(program, process, step)

@@ -10,10 +10,13 @@ import os
 
 from engine import linux
 from engine.errors import RuntimeFault
-from engine.runtime import mounts, rootfs
+from engine.runtime import devices, mounts, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from engine.oci.runtime import Mount, Spec
     from engine.runtime.process.init import Task
 
@@ -37,6 +40,10 @@ class Opened:
             if self._task.namespaces.user:
                 self._open_root()
             self.spec = {**self.spec, "mounts": [self._opened(m) for m in self.spec.get("mounts", ())]}
+            if "user" in self._task.namespaces.new:
+                settings = self.spec.get("linux", {})
+                made = [self._made(node, settings) for node in settings.get("devices", ())]
+                self.spec["linux"] = {**settings, "devices": made}
         except BaseException:
             self.__exit__()
             raise
@@ -72,6 +79,22 @@ class Opened:
             raise RuntimeFault("idmap", text, 1, m["destination"])
         return m
 
+    def _made(self, node: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """A device, which root of the namespace may not make; as it is where the caller may not either, or its owner has no id."""
+        uid = _on_host(node.get("uid") or 0, settings.get("uidMappings", ()))
+        gid = _on_host(node.get("gid") or 0, settings.get("gidMappings", ()))
+        if uid is None or gid is None:
+            return node
+        try:
+            fd = devices.make_detached(node, (uid, gid))
+        except PermissionError:
+            return node
+        except OSError as e:
+            text = f"cannot make the device {node['path']}: {mounts.reason(e)}"
+            raise RuntimeFault("device", text, e.errno or 0, node["path"]) from e
+        self._fds.append(fd)
+        return {**node, "fd": fd}
+
     def _as_container(self, m: Mount) -> Mount:
         """Without mappings of its own, `idmap` means those of the container (config.md, "Linux mount options")."""
         settings = self.spec.get("linux", {})
@@ -89,3 +112,12 @@ class Opened:
             raise mounts.fault(m, e) from e
         self._fds.append(fd)
         return fd
+
+
+def _on_host(number: int, mappings: Iterable[dict[str, int]]) -> int | None:
+    """A container's id as the host has it; None where it is not mapped."""
+    for entry in mappings:
+        offset = number - entry["containerID"]
+        if 0 <= offset < entry["size"]:
+            return entry["hostID"] + offset
+    return None
