@@ -81,6 +81,22 @@ def test_the_life_of_a_container(root: str, ranges: list[dict[str, int]]) -> Non
 
 
 @pytest.mark.skipif(not PYTHON, reason="needs a Python that every user may execute")
+@pytest.mark.parametrize("resources", [{"pids": {"limit": 5}}, {"unified": {"cgroup.max.depth": "3"}}], ids=str)
+def test_a_limit_without_a_cgroup(root: str, resources: dict[str, Any]) -> None:
+    """Where the user may make no cgroup, a limit that was asked for is an error; none, and there is a container."""
+
+    def work(directory: str) -> None:
+        cli = Cli(directory, root, OWN)
+        assert cli.make("run", "true").returncode == 0
+        cli.spec["linux"]["resources"] = {**resources, "devices": [{"allow": False, "access": "rwm"}]}
+        done = cli.make("run", "true")
+        assert done.returncode != 0 and "/sys/fs/cgroup" in done.stdout, done
+        assert cli.call("list", "--quiet").stdout == ""
+
+    assert as_user(work) == "ok"
+
+
+@pytest.mark.skipif(not PYTHON, reason="needs a Python that every user may execute")
 def test_an_interpreter_of_the_users_own(root: str) -> None:
     """CVE-2019-5736: root of the container is the user, who may write the file; it must not be handed to it."""
 

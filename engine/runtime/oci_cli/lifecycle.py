@@ -311,17 +311,19 @@ class Making:
         )
 
     def _make_cgroup(self) -> bool:
-        """And what else can be done while init makes its namespaces. False where a rootless caller may have no cgroup."""
-        from engine.runtime.cgroups import locate
+        """And what else can be done while init makes its namespaces. False where a rootless caller may have no cgroup, and wants
+        no limit."""
+        from engine.runtime.cgroups import limits, locate
 
         assert self.cgroup
         self.container.save_spec(self.bundle.raw)
+        resources = (self.spec.get("linux") or {}).get("resources") or {}
         try:
             self.cgroup.create()
-            self.cgroup.apply((self.spec.get("linux") or {}).get("resources") or {})
+            self.cgroup.apply(resources)
             self.cgroup.give_to(locate.owner(self.spec))
         except (RuntimeFault, Unsupported):
-            if not self.ctx.rootless:
+            if not self.ctx.rootless or limits.wanted(resources) or resources.get("unified"):
                 raise
             self.cgroup = None
             self.container.data["cgroup"] = ""
