@@ -18,7 +18,7 @@ import pytest
 
 from engine.errors import Conflict, MiniError, RuntimeFault, Unsupported
 from engine.paths import Paths
-from engine.runtime.network import attach, bridge, ipam, nat, netlink, nftables
+from engine.runtime.network import attach, bridge, expressions, ipam, nat, netlink, nftables
 from engine.runtime.network.model import Endpoint, Network, Networks
 from tests.support import netns
 
@@ -466,8 +466,8 @@ def test_a_transaction_is_refused_when_the_rules_changed_meanwhile(host: Host) -
 def test_a_transaction_is_all_or_nothing(host: Host) -> None:
     bridge.ensure(host.networks.get("bridge"), host.lock)
     before = _rules()
-    added = nat.TABLE.add(nftables.Rule(nat.FORWARD, "x", "accept", nftables.verdict(1)))
-    impossible = nat.TABLE.add(nftables.Rule("nosuchchain", "x", "accept", nftables.verdict(1)))
+    added = nat.TABLE.add(nftables.Rule(nat.FORWARD, "x", "accept", expressions.verdict(1)))
+    impossible = nat.TABLE.add(nftables.Rule("nosuchchain", "x", "accept", expressions.verdict(1)))
     with netlink.Netlink(netlink.NETLINK_NETFILTER) as filter_:
         with pytest.raises(Unsupported, match="nosuchchain"):
             nftables.commit(filter_, [added, impossible], nftables.generation_of(filter_))

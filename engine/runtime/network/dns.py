@@ -20,6 +20,7 @@ import time
 
 from engine.runtime.namespaces import VisitNetwork
 from engine.runtime.network import dnsmessage
+from engine.runtime.network import expressions as expr
 from engine.runtime.network import nftables as nft
 from engine.runtime.network.dnsmessage import Query
 from engine.runtime.network.netlink import log_inside
@@ -41,7 +42,7 @@ MAX_PENDING = 256  # questions that wait for nameservers; over that the answer i
 MAX_CLIENTS = 64  # connections over TCP
 _MAX_DATAGRAM = 65535
 _PORT = 53
-_TABLE = nft.Table(nft.NFPROTO_IPV4, "mini-dns")
+_TABLE = nft.Table(expr.NFPROTO_IPV4, "mini-dns")
 
 
 class Upstream:
@@ -75,9 +76,9 @@ def _rules(udp: int, tcp: int) -> list[Change]:
     for name, number, port in (("udp", _socket.IPPROTO_UDP, udp), ("tcp", _socket.IPPROTO_TCP, tcp)):
         text = f"ip daddr {ADDRESS} {name} dport {_PORT} dnat to {ADDRESS}:{port}"
         expressions = (
-            *nft.destination(address),
-            *nft.destination_port(number, _PORT),
-            *nft.translate(address, port),
+            *expr.destination(address),
+            *expr.destination_port(number, _PORT),
+            *expr.translate(address, port),
         )
         changes.append(_TABLE.add(nft.Rule("output", "", text, *expressions)))
     return changes

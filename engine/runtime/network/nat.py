@@ -26,6 +26,7 @@ transaction (nftables.py).
 
 from __future__ import annotations
 
+from engine.runtime.network import expressions as expr
 from engine.runtime.network import nftables as nft
 from engine.runtime.network import portrules
 from engine.runtime.network.ipam import Subnet
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from engine.runtime.network.model import Network
     from engine.runtime.network.netlink import Change, Log, Netlink
 
-TABLE = nft.Table(nft.NFPROTO_INET, "mini")
+TABLE = nft.Table(expr.NFPROTO_INET, "mini")
 FORWARD, INTERNAL, POSTROUTING = "forward", "internal", "postrouting"
 
 
@@ -44,26 +45,26 @@ def rules(network: Network) -> list[nft.Rule]:
     """What the packet filter must hold for a network with a bridge. An internal one has no way out, and no NAT."""
     bridge = network.bridge
     wanted = [
-        nft.Rule(FORWARD, "", "ct status dnat accept", *nft.translated(), nft.verdict(nft.ACCEPT)),
-        nft.Rule(FORWARD, "", "ct state established,related accept", *nft.established(), nft.verdict(nft.ACCEPT)),
+        nft.Rule(FORWARD, "", "ct status dnat accept", *expr.translated(), expr.verdict(expr.ACCEPT)),
+        nft.Rule(FORWARD, "", "ct state established,related accept", *expr.established(), expr.verdict(expr.ACCEPT)),
         *portrules.rules(),
-        _drop(bridge, nft.UNEQUAL, nft.EQUAL),
+        _drop(bridge, expr.UNEQUAL, expr.EQUAL),
     ]
     if not network.allows("enable_icc"):
         # what goes from port to port of the bridge is not forwarded: those are isolated by a flag of theirs (attach.py)
-        wanted.append(_drop(bridge, nft.EQUAL, nft.EQUAL))
+        wanted.append(_drop(bridge, expr.EQUAL, expr.EQUAL))
     if network.internal:
-        wanted.append(_drop(bridge, nft.EQUAL, nft.UNEQUAL, INTERNAL))
+        wanted.append(_drop(bridge, expr.EQUAL, expr.UNEQUAL, INTERNAL))
         return wanted
     for subnet in (network.subnet, *([network.ipv6["subnet"]] if network.ipv6 else [])):
         # a container that asks for a port of its own network's has to be answered by the host, which it asked
-        wanted.append(_masquerade(bridge, subnet, nft.EQUAL, nft.translated()))
+        wanted.append(_masquerade(bridge, subnet, expr.EQUAL, expr.translated()))
         if network.allows("enable_ip_masquerade"):
-            wanted.append(_masquerade(bridge, subnet, nft.UNEQUAL))
+            wanted.append(_masquerade(bridge, subnet, expr.UNEQUAL))
     return wanted
 
 
-_SIGN = {nft.EQUAL: "", nft.UNEQUAL: "!= "}
+_SIGN = {expr.EQUAL: "", expr.UNEQUAL: "!= "}
 
 
 def _drop(bridge: str, coming: int, going: int, chain: str = FORWARD) -> nft.Rule:
@@ -72,9 +73,9 @@ def _drop(bridge: str, coming: int, going: int, chain: str = FORWARD) -> nft.Rul
         chain,
         bridge,
         f'iifname {_SIGN[coming]}"{bridge}" oifname {_SIGN[going]}"{bridge}" drop',
-        *nft.interface(nft.IIFNAME, coming, bridge),
-        *nft.interface(nft.OIFNAME, going, bridge),
-        nft.verdict(nft.DROP),
+        *expr.interface(expr.IIFNAME, coming, bridge),
+        *expr.interface(expr.OIFNAME, going, bridge),
+        expr.verdict(expr.DROP),
     )
 
 
@@ -84,10 +85,10 @@ def _masquerade(bridge: str, subnet: str, going: int, which: tuple[bytes, ...] =
         POSTROUTING,
         bridge,
         f'{family} saddr {subnet} oifname {_SIGN[going]}"{bridge}"{" ct status dnat" if which else ""} masquerade',
-        *nft.source(Subnet(subnet)),
-        *nft.interface(nft.OIFNAME, going, bridge),
+        *expr.source(Subnet(subnet)),
+        *expr.interface(expr.OIFNAME, going, bridge),
         *which,
-        nft.expression("masq"),
+        expr.expression("masq"),
     )
 
 

@@ -225,6 +225,11 @@ def u32(kind: int, value: int) -> bytes:
     return struct.pack("=HHI", 8, kind, value)
 
 
+def be32(kind: int, value: int) -> bytes:
+    """An attribute that is a number in network byte order, as nf_tables has them."""
+    return struct.pack("=HH", 8, kind) + struct.pack(">I", value)
+
+
 def nested(kind: int, *parts: bytes) -> bytes:
     return attribute(kind | _NLA_F_NESTED, b"".join(parts))
 

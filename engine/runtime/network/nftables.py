@@ -1,4 +1,6 @@
-"""nf_tables without an external program: tables, chains, maps, rules and expressions as netlink messages, and transactions of them.
+"""nf_tables without an external program: tables, chains, maps and rules as netlink messages, and transactions of them.
+
+What a rule consists of: expressions.py.
 
 A transaction is carried out whole or not at all, and names the generation of the rules that it was computed from
 (NFNL_BATCH_GENID, Linux 4.12): where somebody changed them meanwhile, it is computed anew. A rule is recognized by its comment.
@@ -11,7 +13,7 @@ import errno
 import struct
 
 from engine.errors import RuntimeFault, Unsupported
-from engine.runtime.network.ipam import Subnet
+from engine.runtime.network.expressions import ACCEPT, NFPROTO_INET, constant
 from engine.runtime.network.netlink import (
     NETLINK_NETFILTER,
     NLM_F_APPEND,
@@ -23,6 +25,7 @@ from engine.runtime.network.netlink import (
     attribute,
     attribute_list,
     attributes,
+    be32,
     nested,
     string,
 )
@@ -33,15 +36,7 @@ if TYPE_CHECKING:
 
     from engine.runtime.network.netlink import Log
 
-NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 = 1, 2, 10
 PREROUTING_HOOK, FORWARD_HOOK, OUTPUT_HOOK, POSTROUTING_HOOK = 0, 2, 3, 4  # NF_INET_*
-DROP, ACCEPT, JUMP, RETURN = 0, 1, -3, -5
-EQUAL, UNEQUAL = 0, 1
-IIFNAME, OIFNAME, NFPROTO, L4PROTO = 6, 7, 15, 16  # NFT_META_*
-ESTABLISHED, RELATED = 2, 4  # bits of conntrack's state
-DNAT_STATUS = 0x20  # IPS_DST_NAT, a bit of conntrack's status
-LOCAL = 2  # RTN_LOCAL, a type of addresses
-REGISTER_1, REGISTER_2 = 1, 2
 
 _BATCH_BEGIN, _BATCH_END, _BATCH_GENID = 16, 17, 1
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
@@ -50,36 +45,18 @@ _NEWSET, _NEWSETELEM, _GETSETELEM, _DELSETELEM = 9, 12, 13, 14
 _ERESTART = 85  # errno.ERESTART, which Python knows on Linux only
 _ATTEMPTS = 16
 
-# attributes of tables, chains, hooks, rules, expressions, data and verdicts: NFTA_*
+# attributes of tables, chains, hooks, rules, sets and data: NFTA_*
 _TABLE_NAME = 1
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 1, 3, 4, 5, 7
 _HOOK_HOOKNUM, _HOOK_PRIORITY = 1, 2
 _RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS, _RULE_USERDATA = 1, 2, 3, 4, 7
-_LIST_ELEM, _EXPR_NAME, _EXPR_DATA, _DATA_VALUE, _DATA_VERDICT, _VERDICT_CODE = 1, 1, 2, 1, 2, 1
-_VERDICT_CHAIN = 2
-_SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LEN, _SET_DATA_TYPE, _SET_DATA_LEN, _SET_ID = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    10,
-)
+_LIST_ELEM, _DATA_VALUE = 1, 1
+_SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE = 1, 2, 3, 4
+_SET_KEY_LEN, _SET_DATA_TYPE, _SET_DATA_LEN, _SET_ID = 5, 6, 7, 10
 _SET_IS_MAP = 0x8  # NFT_SET_MAP
 _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS_LIST = 1, 2, 3
 _ELEMENT_KEY, _ELEMENT_DATA, _ELEMENT_USERDATA = 1, 2, 6
 _MESSAGE_ELEMENTS = 256  # so many fit into an attribute of 64 KiB
-_REG_VERDICT = 0
-_CT_STATE, _CT_STATUS = 0, 2
-_FIB_ADDRTYPE, _FIB_DADDR = 3, 2
-NETWORK_HEADER, TRANSPORT_HEADER = 1, 2  # NFT_PAYLOAD_*
-_SADDR_OFFSET, _SADDR6_OFFSET, _DADDR_OFFSET, _DADDR6_OFFSET, _DPORT_OFFSET = 12, 8, 16, 24, 2
-_REGISTER_WORD = 8  # NFT_REG32_00: registers of 16 bytes are also four of 4 bytes each
-_AF_INET = 2
-_NAT_DESTINATION = 1  # NFT_NAT_DNAT
-_IFNAMSIZ = 16
 _UDATA_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT of libnftnl, which `nft list` shows
 
 _HINT = (
@@ -328,9 +305,9 @@ def _userdata(comment: str) -> bytes:
 
 
 def _element(element: Element, with_value: bool) -> bytes:
-    body = _value(_ELEMENT_KEY, element.key)
+    body = constant(_ELEMENT_KEY, element.key)
     if with_value:
-        body += _value(_ELEMENT_DATA, element.value) + attribute(_ELEMENT_USERDATA, _userdata(element.owner))
+        body += constant(_ELEMENT_DATA, element.value) + attribute(_ELEMENT_USERDATA, _userdata(element.owner))
     return body
 
 
@@ -348,140 +325,3 @@ def _comment(userdata: bytes) -> str:
 def owner_of(comment: str) -> str:
     owner, separator, _ = comment.partition(": ")
     return owner if separator else ""
-
-
-# --- expressions ---------------------------------------------------------------------------------------------------
-
-
-def be32(kind: int, value: int) -> bytes:
-    return struct.pack("=HH", 8, kind) + struct.pack(">I", value)
-
-
-def expression(name: str, *data: bytes) -> bytes:
-    return string(_EXPR_NAME, name) + (nested(_EXPR_DATA, *data) if data else b"")
-
-
-def _value(kind: int, value: bytes) -> bytes:
-    return nested(kind, attribute(_DATA_VALUE, value))
-
-
-def compare(operator: int, value: bytes) -> bytes:
-    return expression("cmp", be32(1, REGISTER_1), be32(2, operator), _value(3, value))
-
-
-def _mask(mask: bytes) -> bytes:
-    data = (be32(1, REGISTER_1), be32(2, REGISTER_1), be32(3, len(mask)), _value(4, mask), _value(5, bytes(len(mask))))
-    return expression("bitwise", *data)
-
-
-def interface(key: int, operator: int, name: str) -> tuple[bytes, bytes]:
-    load = expression("meta", be32(1, REGISTER_1), be32(2, key))
-    return load, compare(operator, name.encode().ljust(_IFNAMSIZ, b"\0"))
-
-
-def source(subnet: Subnet) -> tuple[bytes, ...]:
-    """`ip saddr SUBNET` or `ip6 saddr SUBNET`; in an inet table these begin with `meta nfproto`."""
-    return _inside(subnet, _SADDR_OFFSET, _SADDR6_OFFSET)
-
-
-def destined(subnet: Subnet) -> tuple[bytes, ...]:
-    """`ip daddr SUBNET` or `ip6 daddr SUBNET`, in an inet table."""
-    return _inside(subnet, _DADDR_OFFSET, _DADDR6_OFFSET)
-
-
-def _inside(subnet: Subnet, offset4: int, offset6: int) -> tuple[bytes, ...]:
-    length = subnet.bits // 8
-    mask = ((1 << subnet.bits) - (1 << subnet.bits - subnet.prefix)).to_bytes(length, "big")
-    field = (be32(2, NETWORK_HEADER), be32(3, offset4 if length == 4 else offset6), be32(4, length))
-    return (
-        *protocol(4 if length == 4 else 6),
-        expression("payload", be32(1, REGISTER_1), *field),
-        _mask(mask),
-        compare(EQUAL, subnet.first.to_bytes(length, "big")),
-    )
-
-
-def protocol(version: int) -> tuple[bytes, ...]:
-    """`meta nfproto ipv4` or `ipv6`."""
-    number = NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6
-    return expression("meta", be32(1, REGISTER_1), be32(2, NFPROTO)), compare(EQUAL, bytes((number,)))
-
-
-def destination(address: bytes) -> tuple[bytes, ...]:
-    """`ip daddr ADDRESS`, in an ip table."""
-    field = expression("payload", be32(1, REGISTER_1), be32(2, NETWORK_HEADER), be32(3, _DADDR_OFFSET), be32(4, 4))
-    return field, compare(EQUAL, address)
-
-
-def destination_port(protocol: int, port: int) -> tuple[bytes, ...]:
-    """`tcp dport PORT`, or udp's; `protocol` is its IPPROTO_ number."""
-    return (
-        expression("meta", be32(1, REGISTER_1), be32(2, L4PROTO)),
-        compare(EQUAL, bytes((protocol,))),
-        expression("payload", be32(1, REGISTER_1), be32(2, TRANSPORT_HEADER), be32(3, _DPORT_OFFSET), be32(4, 2)),
-        compare(EQUAL, port.to_bytes(2, "big")),
-    )
-
-
-def translate(address: bytes, port: int) -> tuple[bytes, ...]:
-    """`dnat to ADDRESS:PORT`, IPv4."""
-    to = (be32(1, _NAT_DESTINATION), be32(2, _AF_INET), be32(3, REGISTER_1), be32(5, REGISTER_2))
-    return load(REGISTER_1, address), load(REGISTER_2, port.to_bytes(2, "big")), expression("nat", *to)
-
-
-def translate_by(map: Map, version: int, with_address: bool) -> tuple[bytes, ...]:
-    """`dnat ip to ip daddr . meta l4proto . th dport map @MAP`, or ip6; without the address, `meta l4proto . th dport`.
-
-    The parts of the key lie side by side in registers, those of the value likewise: an address, then a port.
-    """
-    length, offset = (4, _DADDR_OFFSET) if version == 4 else (16, _DADDR6_OFFSET)
-    key: list[bytes] = []
-    word = _REGISTER_WORD
-    if with_address:
-        key += protocol(version)
-        key.append(expression("payload", be32(1, word), be32(2, NETWORK_HEADER), be32(3, offset), be32(4, length)))
-        word += length // 4
-    key.append(expression("meta", be32(1, word), be32(2, L4PROTO)))
-    port = (be32(2, TRANSPORT_HEADER), be32(3, _DPORT_OFFSET), be32(4, 2))
-    key.append(expression("payload", be32(1, word + 1), *port))
-    look_up = expression("lookup", string(1, map.name), be32(2, REGISTER_1), be32(3, REGISTER_1), be32(4, map.number))
-    family = NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6
-    to = (be32(1, _NAT_DESTINATION), be32(2, family), be32(3, REGISTER_1), be32(5, _REGISTER_WORD + length // 4))
-    return (*key, look_up, expression("nat", *to))
-
-
-def load(register: int, value: bytes) -> bytes:
-    return expression("immediate", be32(1, register), _value(2, value))
-
-
-def established() -> tuple[bytes, ...]:
-    """`ct state established,related`."""
-    return _has_bits(_CT_STATE, ESTABLISHED | RELATED)
-
-
-def translated() -> tuple[bytes, ...]:
-    """`ct status dnat`: to a connection that goes to a published port."""
-    return _has_bits(_CT_STATUS, DNAT_STATUS)
-
-
-def _has_bits(key: int, bits: int) -> tuple[bytes, ...]:
-    """Any of them; conntrack's numbers are in the host's byte order."""
-    return (
-        expression("ct", be32(1, REGISTER_1), be32(2, key)),
-        _mask(struct.pack("=I", bits)),
-        compare(UNEQUAL, bytes(4)),
-    )
-
-
-def to_host() -> tuple[bytes, ...]:
-    """`fib daddr type local`: to one of the host's own addresses."""
-    return (
-        expression("fib", be32(1, REGISTER_1), be32(2, _FIB_ADDRTYPE), be32(3, _FIB_DADDR)),
-        compare(EQUAL, struct.pack("=I", LOCAL)),
-    )
-
-
-def verdict(code: int, chain: str = "") -> bytes:
-    """`chain` is where JUMP goes."""
-    parts = [be32(_VERDICT_CODE, code & 0xFFFFFFFF), *([string(_VERDICT_CHAIN, chain)] if chain else [])]
-    return expression("immediate", be32(1, _REG_VERDICT), nested(2, nested(_DATA_VERDICT, *parts)))

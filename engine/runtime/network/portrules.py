@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 
 from engine.errors import RuntimeFault, Unsupported
+from engine.runtime.network import expressions as expr
 from engine.runtime.network import nftables as nft
 from engine.runtime.network.ipam import Subnet
 from engine.runtime.network.netlink import inet
@@ -65,7 +66,7 @@ def frame(table: nft.Table) -> list[Change]:
 def rules() -> list[nft.Rule]:
     """The same for every network. Those of the chain `ports` are in order, and come and go together."""
     jumps = [
-        nft.Rule(chain, "", "fib daddr type local jump ports", *nft.to_host(), nft.verdict(nft.JUMP, PORTS))
+        nft.Rule(chain, "", "fib daddr type local jump ports", *expr.to_host(), expr.verdict(expr.JUMP, PORTS))
         for chain in (PREROUTING, OUTPUT)
     ]
     return [*jumps, *_returns(), *(_translation(map) for map in _MAPS.values())]
@@ -76,8 +77,8 @@ def _returns() -> list[nft.Rule]:
     for subnet, directions in ((_LOOPBACK[0], "ds"), (_LOOPBACK[1], "ds"), (_LINK_LOCAL, "d")):
         for direction in directions:
             text = f"{'ip' if subnet.bits == 32 else 'ip6'} {direction}addr {subnet} return"
-            match = nft.destined(subnet) if direction == "d" else nft.source(subnet)
-            found.append(nft.Rule(PORTS, "", text, *match, nft.verdict(nft.RETURN)))
+            match = expr.destined(subnet) if direction == "d" else expr.source(subnet)
+            found.append(nft.Rule(PORTS, "", text, *match, expr.verdict(expr.RETURN)))
     return found
 
 
@@ -86,7 +87,7 @@ def _translation(map: nft.Map) -> nft.Rule:
     family = "ip" if version == 4 else "ip6"
     key = f"{family} daddr . meta l4proto . th dport" if named else "meta l4proto . th dport"
     return nft.Rule(
-        PORTS, "", f"dnat {family} to {key} map @{map.name}", *nft.translate_by(map, version, with_address=named)
+        PORTS, "", f"dnat {family} to {key} map @{map.name}", *expr.translate_by(map, version, with_address=named)
     )
 
 
