@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,32 @@ def test_a_relative_pid_file(container: Container, command: str) -> None:
         container.must(command, "--pid-file", "pid", cwd=place)
     assert Path(f"{place}/pid").read_text().isdigit()
     assert not os.path.exists(f"{container.bundle}/pid")
+
+
+@pytest.mark.differs(runc="has no --pidfd-socket, before 1.2", crun="has no --pidfd-socket")
+@pytest.mark.parametrize("command", ["create", "run", "exec"])
+def test_a_pidfd(container: Container, command: str) -> None:
+    """--pidfd-socket: a descriptor of the process, which no other process can have by mistake."""
+    path = f"{container.bundle}/pidfd"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(20)
+        options = ("--pidfd-socket", path, *(() if command == "create" else ("--detach",)))
+        container.process["args"] = ["sleep", "60"]
+        if command == "exec":
+            container.started()
+            done = container.exec("sleep", "61", options=(*options, "--pid-file", f"{container.bundle}/pid"))
+        else:
+            done = container.attempt(command, "--pid-file", f"{container.bundle}/pid", *options)
+        assert done.code == 0, done
+        connection, _ = listener.accept()
+        with connection:
+            _, descriptors, _, _ = socket.recv_fds(connection, 100, 1)
+    pid = int(Path(f"{container.bundle}/pid").read_text())
+    signal.pidfd_send_signal(descriptors[0], signal.SIGKILL)
+    os.close(descriptors[0])
+    until(lambda: not is_alive(pid))
 
 
 # The environment of systemd: socket activation, readiness

@@ -71,17 +71,26 @@ def check_terminal(process: Process, detach: bool, console_socket: str | None) -
 
 def send_console(path: str, process: InitProcess) -> None:
     """Gives the pty's master to whoever listens at the socket, with its name, as runc does. Raises RuntimeFault."""
+    _send(path, b"/dev/ptmx", process.console, "console")
+
+
+def send_pidfd(path: str, process: InitProcess, kind: str) -> None:
+    """Gives a pidfd to whoever listens at the socket; `kind` is runc's word: standard, or of exec setns. Raises RuntimeFault."""
+    _send(path, kind.encode(), process.pidfd, "pidfd")
+
+
+def _send(path: str, text: bytes, descriptor: int, what: str) -> None:
     import _socket
     import struct
 
     try:
         peer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         peer.connect(path)
-        peer.sendmsg([b"/dev/ptmx"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", process.console))])
+        peer.sendmsg([text], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", descriptor))])
         peer.close()
     except OSError as e:
-        text = f"cannot send the console to {path}: {os.strerror(e.errno or 0).lower()}"
-        raise RuntimeFault("console", text, e.errno or 0, path) from e
+        message = f"cannot send the {what} to {path}: {os.strerror(e.errno or 0).lower()}"
+        raise RuntimeFault(what, message, e.errno or 0, path) from e
 
 
 def preserve(options: dict[str, Any], process: Process) -> int:

@@ -61,6 +61,8 @@ def _hand_over(made: InitProcess, options: dict[str, Any]) -> None:
     try:
         if options.get("console-socket"):
             bundle.send_console(options["console-socket"], made)
+        if options.get("pidfd-socket"):
+            bundle.send_pidfd(options["pidfd-socket"], made, "setns")
         if options.get("pid-file"):
             files.write_atomic(os.path.abspath(options["pid-file"]), str(made.pid).encode(), sync=False)
     except BaseException:

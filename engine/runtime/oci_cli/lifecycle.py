@@ -224,6 +224,7 @@ class Making:
         state.check_id(container_id)
         self.pid_file = options.get("pid-file") and os.path.abspath(options["pid-file"])
         self.console_socket = options.get("console-socket") and os.path.abspath(options["console-socket"])
+        self.pidfd_socket = options.get("pidfd-socket") and os.path.abspath(options["pidfd-socket"])
         self.bundle = bundle.Bundle(options.get("bundle") or ".")
         self.spec = self.bundle.spec
         for text in self.bundle.warnings:
@@ -266,6 +267,8 @@ class Making:
             )
             if self.console_socket:
                 bundle.send_console(self.console_socket, process)
+            if self.pidfd_socket:
+                bundle.send_pidfd(self.pidfd_socket, process, "standard")
             if self.pid_file:
                 files.write_atomic(self.pid_file, str(process.pid).encode(), sync=False)
             return process

@@ -16,6 +16,7 @@ _FLAG, _VALUE, _LIST = "", "value", "values"
 # an option: (names, kind, what it does)
 _BUNDLE = ("bundle b", _VALUE, "the bundle's directory (default: the current one)")
 _CONSOLE = ("console-socket", _VALUE, "unix socket that receives the pty's master")
+_PIDFD = ("pidfd-socket", _VALUE, "unix socket that receives a pidfd of the process")
 _PID_FILE = ("pid-file", _VALUE, "file to write the process id to")
 _PRESERVE = ("preserve-fds", _VALUE, "pass so many descriptors from 3 on, besides $LISTEN_FDS")
 _DETACH = ("detach d", _FLAG, "do not wait for the process")
@@ -23,6 +24,7 @@ _FORMAT = ("format f", _VALUE, "table or json")
 _CREATE = (
     _BUNDLE,
     _CONSOLE,
+    _PIDFD,
     _PID_FILE,
     ("no-pivot", _FLAG, "move the root over / instead of pivot_root(2), for an initramfs"),
     ("no-new-keyring", _FLAG, "keep the caller's session keyring"),
@@ -61,6 +63,7 @@ COMMANDS: dict[str, tuple[str, int, int | None, str, tuple[tuple[str, str, str],
         "execute a further process in a container",
         (
             _CONSOLE,
+            _PIDFD,
             ("cwd", _VALUE, "its directory"),
             ("env e", _LIST, "an environment variable, NAME=VALUE"),
             ("tty t", _FLAG, "give it a pty"),
