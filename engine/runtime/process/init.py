@@ -75,7 +75,8 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
 
     step("sysctl", "open /proc/sys", "/proc/sys")
     proc_sys = os.open("/proc/sys", linux.O_PATH | os.O_CLOEXEC)  # the host's, which no image can fake
-    elsewhere = "mount" in wanted.join  # where the host's cgroups may not be mounted
+    # where the host's cgroups may not be mounted, or a cgroup outside the namespace's be entered (v2 with nsdelegate: ENOENT)
+    elsewhere = "mount" in wanted.join or "cgroup" in wanted.join
     if elsewhere:
         _enter_cgroup(channel, task, step)
     step("namespaces", "join namespaces")
