@@ -77,9 +77,13 @@ def test_a_new_pid_namespace_sees_its_own(container: Container) -> None:
 
 
 def test_a_new_cgroup_namespace_hides_the_path(container: Container) -> None:
-    """Namespaces: "`cgroup` the container will have an isolated view of the cgroup hierarchy"."""
+    """Namespaces: "`cgroup` the container will have an isolated view of the cgroup hierarchy".
+
+    Beside the controllers of version 1, runtimes leave a named hierarchy and the unified one alone.
+    """
     lines = container.report()["cgroup"]
-    assert {line.split(":", 2)[2] for line in lines if ":name=" not in line and not line.startswith("0::")} == {"/"}
+    others = [line for line in lines if ":name=" not in line and not line.startswith("0::")]
+    assert {line.split(":", 2)[2] for line in others or lines} == {"/"}
 
 
 # Joined ones
