@@ -43,9 +43,17 @@ def checked_process(process: Any) -> tuple[Process, list[str]]:
 
 
 def without_nulls(value: Any) -> Any:
+    """Raises UsageError for what is nested beyond what any specification has."""
+    try:
+        return _without_nulls(value)
+    except RecursionError:
+        raise bad("", "is nested too deeply") from None
+
+
+def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 # --- the types --------------------------------------------------------------------------------------------------------
@@ -165,9 +173,8 @@ def _cpu_list(value: Any, path: str) -> None:
 # --- config.json ------------------------------------------------------------------------------------------------------
 
 _BOTH = 1 << 63
-_u32, _u64, _i64 = integer(0, (1 << 32) - 1), integer(0, (1 << 64) - 1), integer(-_BOTH, _BOTH - 1)
+_u64, _i64, _limit = integer(0, (1 << 64) - 1), integer(-_BOTH, _BOTH - 1), integer(-1, (1 << 64) - 1)
 _id = integer(0, (1 << 32) - 2)  # -1 means "leave it" to setresuid(2): CVE-2024-40635
-_limit = integer(-1, (1 << 64) - 1)
 _strings = listing(string)
 _MAPPINGS = listing(
     record({"containerID": _id, "hostID": _id, "size": integer(1, (1 << 32) - 1)}, "containerID hostID size")
@@ -341,16 +348,11 @@ def _namespace_rules(spec: dict[str, Any], settings: dict[str, Any]) -> None:
 
 
 def _sysctl_rule(key: str, own: set[str], spec: dict[str, Any]) -> None:
-    owner = namespaces.sysctl_owner(key)
-    field = key.replace("/", ".").removeprefix("kernel.")
-    why = ""
+    owner, field = namespaces.sysctl_owner(key), key.replace("/", ".").removeprefix("kernel.")
     if field == "hostname" or (field == "domainname" and spec.get(field)):
-        why = f"is what the field {field} is for"
-    elif not owner:
-        why = "is not in a separate kernel namespace"
-    elif owner not in own:
-        why = f"needs a {owner} namespace of the container's own"
-    if why:
+        raise bad(f"linux.sysctl.{key}", f"is what the field {field} is for")
+    if owner not in own:
+        why = f"needs a {owner} namespace of the container's own" if owner else "is not in a separate kernel namespace"
         raise bad(f"linux.sysctl.{key}", why)
 
 

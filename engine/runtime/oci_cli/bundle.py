@@ -37,7 +37,7 @@ class Bundle:
             raise UsageError(f"cannot read {self.path}/config.json: {os.strerror(e.errno or 0).lower()}") from e
         try:
             self.spec: Spec = lean.loads(self.raw)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise UsageError(f"{self.path}/config.json is not JSON: {e}") from e
         check(self.spec)
         self.spec, self.warnings = validate.checked(self.spec)

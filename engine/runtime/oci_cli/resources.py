@@ -75,7 +75,7 @@ def from_file(path: str) -> Any:
     """linux.resources from a JSON file, or from standard input for `-`. Raises UsageError."""
     try:
         value = lean.loads(files.read_bytes("/dev/stdin" if path == "-" else path))
-    except (OSError, ValueError, StoreError) as e:
+    except (OSError, ValueError, RecursionError, StoreError) as e:
         raise UsageError(f"cannot read the resources from {path}: {e}") from e
     return validate.without_nulls(value)
 

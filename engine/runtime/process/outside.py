@@ -40,6 +40,7 @@ SCHEDULER_FLAGS = {
 }
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 _CLASS_SHIFT = 13  # linux/ioprio.h
+_MOST = 1 << 16  # no kernel has so many processors (NR_CPUS)
 
 
 def settle(pid: int, process: Process, mapped: bool) -> None:
@@ -93,5 +94,7 @@ def cpus(text: str) -> set[int]:
     found: set[int] = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
+        if int(last or first) > _MOST:
+            raise ValueError
         found.update(range(int(first), int(last or first) + 1))
     return found

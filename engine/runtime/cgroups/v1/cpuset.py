@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FILES = ("cpuset.cpus", "cpuset.mems")
+_MOST = 1 << 16  # processors or memory nodes
 _FLAGS = (
     "cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page", "memory_spread_slab",
     "memory_pressure", "sched_load_balance", "sched_relax_domain_level",
@@ -45,5 +46,7 @@ def members(text: str) -> list[int]:
     found: list[int] = []
     for part in text.split(",") if text else ():
         first, dash, last = part.partition("-")
+        if int(last if dash else first) > _MOST:
+            raise ValueError(f"no kernel has so many: {part}")
         found.extend(range(int(first), int(last if dash else first) + 1))
     return found
