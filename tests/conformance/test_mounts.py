@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -404,51 +403,4 @@ def test_proc_and_sys_must_be_directories(container: Container, path: str) -> No
     """CVE-2019-16884, CVE-2023-27561: /proc as a symlink to a directory of the attacker's."""
     os.rmdir(f"{container.rootfs}/{path}")
     os.symlink("tmp", f"{container.rootfs}/{path}")
-    container.refused()
-
-
-# Id-mapped mounts
-
-MAPPINGS = {
-    "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
-    "gidMappings": [{"containerID": 0, "hostID": 2000, "size": 10}],
-}
-NO_IDMAP = pytest.mark.differs(runc="knows no id-mapped mounts")
-
-
-@NO_IDMAP
-@pytest.mark.parametrize("option", ["idmap", "ridmap"])
-def test_an_id_mapped_mount(container: Container, tmp_path: Path, option: str) -> None:
-    """Linux mount options: "If `uidMappings` or `gidMappings` are specified for the mount, the runtime MUST use those values".
-
-    Not beside the bundle: that is on a tmpfs, which Linux maps from 6.3 only.
-    """
-    (tmp_path / "file").touch()
-    os.chown(tmp_path / "file", 3, 4)
-    container.mount("/mnt", "bind", str(tmp_path), "rbind", option, **MAPPINGS)
-    assert container.sh("stat -c '%u %g' /mnt/file") == "1003 2004\n"
-
-
-@NO_IDMAP
-def test_an_id_mapped_mount_without_the_option(container: Container, tmp_path: Path) -> None:
-    """POSIX-platform Mounts: `uidMappings` with no option to say how far; "SHOULD contain either `idmap` or `ridmap`"."""
-    (tmp_path / "file").touch()
-    os.chown(tmp_path / "file", 3, 4)
-    container.mount("/mnt", "bind", str(tmp_path), "rbind", **MAPPINGS)
-    assert container.sh("stat -c '%u %g' /mnt/file") == "1003 2004\n"
-
-
-@pytest.mark.parametrize("missing", ["uidMappings", "gidMappings"])
-@pytest.mark.differs(runc="ignores mappings of a mount")
-def test_half_a_mapping(container: Container, missing: str) -> None:
-    """POSIX-platform Mounts: "If specified, it MUST be specified along with `gidMappings`"."""
-    more = {name: value for name, value in MAPPINGS.items() if name != missing}
-    container.mount("/mnt", "bind", container.directory("source"), "rbind", "idmap", **more)
-    container.refused()
-
-
-@pytest.mark.differs(runc="takes idmap for data of a bind mount, which has none")
-def test_idmap_without_mappings(container: Container) -> None:
-    """Linux mount options: "no … specified and the container isn't using user namespaces, an error MUST be returned"."""
-    container.mount("/mnt", "bind", container.directory("source"), "rbind", "idmap")
     container.refused()
