@@ -189,6 +189,15 @@ def test_memory_of_version_1(container: Container, memory: dict[str, Any], file:
 
 
 @pytest.mark.requires("cgroup-v1")
+@pytest.mark.differs(crun="writes blkio.weight, which left with Linux 5.0")
+def test_weight_of_block_devices(container: Container) -> None:
+    """Block IO: "`weight` … specifies per-cgroup weight": that of BFQ."""
+    container.linux["resources"] = {"blockIO": {"weight": 500}}
+    container.create()
+    assert container.setting("blkio", "blkio.bfq.weight") == "500"
+
+
+@pytest.mark.requires("cgroup-v1")
 @pytest.mark.differs(runc="ignores it, with a warning")
 def test_memory_of_tcp(container: Container) -> None:
     """Memory: "`kernelTCP` … sets hard limit for kernel TCP buffer memory"."""
@@ -243,6 +252,7 @@ def test_a_memory_limit_kills(container: Container) -> None:
 
 NOT_BY_CRUN = pytest.mark.differs(crun="ignores it")
 IGNORED = pytest.mark.differs(runc="ignores it", crun="ignores it")
+IGNORED_ON_V1 = [NOT_BY_CRUN] if VERSION_1 else []
 LEFT = pytest.mark.differs(crun="leaves the cgroup")
 
 
@@ -259,12 +269,12 @@ LEFT = pytest.mark.differs(crun="leaves the cgroup")
         pytest.param({"cpu": {"realtimeRuntime": 1 << 40, "realtimePeriod": 1000000}}, marks=LEFT),
         pytest.param({"memory": {"useHierarchy": False}}, marks=IGNORED),
         pytest.param({"blockIO": {"weight": 5}}, marks=IGNORED),
-        pytest.param({"blockIO": {"leafWeight": 500}}, marks=NOT_BY_CRUN),
+        pytest.param({"blockIO": {"leafWeight": 500}}, marks=IGNORED_ON_V1),
         pytest.param({"blockIO": {"weightDevice": [{"major": MAJOR, "minor": MINOR}]}}, marks=IGNORED),
         pytest.param({"blockIO": {"throttleReadBpsDevice": [{"major": 4095, "minor": 7, "rate": 5}]}}, marks=LEFT),
-        pytest.param({"unified": {"cgroup.max.depth": "nonsense"}}, marks=NOT_BY_CRUN),
-        pytest.param({"unified": {"nosuch.file": "1"}}, marks=NOT_BY_CRUN),
-        pytest.param({"unified": {"../cgroup.procs": "0"}}, marks=NOT_BY_CRUN),
+        pytest.param({"unified": {"cgroup.max.depth": "nonsense"}}, marks=IGNORED_ON_V1),
+        pytest.param({"unified": {"nosuch.file": "1"}}, marks=IGNORED_ON_V1),
+        pytest.param({"unified": {"../cgroup.procs": "0"}}, marks=IGNORED_ON_V1),
     ],
     ids=str,
 )

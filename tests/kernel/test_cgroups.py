@@ -451,6 +451,13 @@ class TestV2Limits:
         wait(pid)
         assert cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] > 0
 
+    def test_unified_has_the_last_word(self, cgroup: Cgroup) -> None:
+        cgroup.apply({"memory": {"limit": 64 << 20}, "unified": {"memory.max": "33554432", "memory.high": "16M"}})
+        assert read(cgroup, "memory", "memory.max") == "33554432"
+        assert read(cgroup, "memory", "memory.high") == "16777216"
+        cgroup.set_limits({"unified": {"memory.high": "max"}})
+        assert read(cgroup, "memory", "memory.high") == "max"
+
     def test_idle(self, cgroup: Cgroup) -> None:
         cgroup.apply({"cpu": {"shares": 512, "idle": 1}})
         assert read(cgroup, "cpu", "cpu.idle") == "1"

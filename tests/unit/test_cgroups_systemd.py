@@ -228,6 +228,14 @@ class TestAnnotations:
             units.auxiliary({f"org.systemd.property.{name}": text})
         assert told.value.message.startswith(f"annotations.org.systemd.property.{name}: ") and why in told.value.message
 
+    def test_before_systemd_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without systemd they are annotations like others."""
+        monkeypatch.setattr(systemd, "_is_rootless", lambda: False)
+        annotations = {"org.systemd.property.CollectMode": "nonsense"}
+        assert locate.cgroup("/a/b", annotations).path == "/a/b"
+        with pytest.raises(UsageError, match="CollectMode"):
+            locate.cgroup("a.slice:b:c", annotations)
+
 
 @pytest.mark.parametrize(
     ("namespaces", "options", "expected"),
