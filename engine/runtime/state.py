@@ -3,7 +3,7 @@
     ROOT/ID/              made exclusively: who made it has the name. A flock(2) on it is held by who changes the container
             state.json    replaced atomically; what `mini-runtime state` tells and more
             config.json   the spec as it was when the container was created
-            start.sock    while it is created: init listens here for who will start it (launch.start_created)
+            start.sock    while it is created: init listens here for who will start it (channel.start_created)
 
 `creating` → `created` → `running` ⇄ `paused` → `stopped`. Nothing says so on the disk: the process, the socket and the freezer do,
 so a runtime that was killed leaves nothing that lies. What the container took from the host is named in state.json before it is

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Commands that make or enter a container: this interpreter must be out of its reach (CVE-2019-5736).
 _ENTERING = frozenset(("create", "run", "exec"))
 _MODULES = {
-    "create": "lifecycle", "run": "lifecycle", "start": "lifecycle", "delete": "lifecycle", "kill": "lifecycle",
+    "create": "making", "run": "making", "start": "lifecycle", "delete": "lifecycle", "kill": "lifecycle",
     "exec": "execute",
     "state": "report", "list": "report", "ps": "report", "events": "report",
     "pause": "resources", "resume": "resources", "update": "resources",

@@ -141,3 +141,28 @@ def died(step: str, status: int) -> errors.RuntimeFault:
     how = f"was killed by signal {-number}" if number < 0 else f"exited with code {number}"
     hint = "signal 9 may be the out of memory killer: is the memory limit too small?" if number == -9 else None
     return errors.RuntimeFault(step, f"the container's first process {how} before its program ran", hint=hint)
+
+
+def start_created(path: str) -> None:
+    """Starts the program of a container that was left (`InitProcess.leave`) with a listening socket at `path`.
+
+    Returns when execve(2) succeeded. Raises what `launch.InitProcess.start` raises; its process ends then.
+    """
+    try:
+        peer = connect(path)
+    except OSError as e:
+        text = f"cannot start the container, its first process has ended: {os.strerror(e.errno or 0).lower()}"
+        raise errors.RuntimeFault("start", text, e.errno or 0, path) from e
+    try:
+        # from here on nobody else can start it, and if we die it does
+        os.unlink(path)
+        peer.send("start")
+        answer = peer.receive()
+    except OSError as e:
+        raise errors.RuntimeFault(
+            "start", f"cannot start the container: {os.strerror(e.errno or 0).lower()}", e.errno or 0
+        ) from e
+    finally:
+        peer.close()
+    if answer is not None:
+        raise fault(answer[0])

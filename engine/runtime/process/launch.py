@@ -62,7 +62,7 @@ class InitProcess:
         self._channel.close()
 
     def leave(self, listener: int) -> None:
-        """Lets it wait for `start_created` without its parent; the listening socket stays the caller's. `close` follows."""
+        """Lets it wait for `channel.start_created` without its parent; the listening socket stays the caller's. `close` follows."""
         self._channel.send("created", fd=listener)
 
     def kill(self, sig: int) -> None:
@@ -282,28 +282,3 @@ def settle(pid: int, process: Process, mapped: bool) -> None:
         from engine.runtime.process import outside
 
         outside.settle(pid, process, mapped)
-
-
-def start_created(path: str) -> None:
-    """Starts the program of a container that was left (`InitProcess.leave`) with a listening socket at `path`.
-
-    Returns when execve(2) succeeded. Raises what `InitProcess.start` raises; its process ends then.
-    """
-    try:
-        peer = channel.connect(path)
-    except OSError as e:
-        text = f"cannot start the container, its first process has ended: {os.strerror(e.errno or 0).lower()}"
-        raise RuntimeFault("start", text, e.errno or 0, path) from e
-    try:
-        # from here on nobody else can start it, and if we die it does
-        os.unlink(path)
-        peer.send("start")
-        answer = peer.receive()
-    except OSError as e:
-        raise RuntimeFault(
-            "start", f"cannot start the container: {os.strerror(e.errno or 0).lower()}", e.errno or 0
-        ) from e
-    finally:
-        peer.close()
-    if answer is not None:
-        raise channel.fault(answer[0])
