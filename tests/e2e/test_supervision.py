@@ -102,9 +102,9 @@ def test_a_check_that_takes_too_long_is_ended(mini: Mini, host_image: Image) -> 
 
 @pytest.mark.parametrize(("action", "status"), [("kill", "exited"), ("stop", "exited"), ("restart", "running")])
 def test_unhealthy_has_a_consequence(mini: Mini, host_image: Image, action: str, status: str) -> None:
-    name = mini.detached("--health-cmd", "test ! -e /bad", "--health-interval", "100ms", "--health-retries", "1",
-                         "--health-on-failure", action, "--stop-timeout", "1", host_image.name, "sh", "-c",
-                         "test -e /bad || { echo > /bad; sleep 60; }; rm /bad; sleep 60")  # fmt: skip
+    name = mini.detached("--health-cmd", "test ! -e /bad || test -e /again", "--health-interval", "100ms",
+                         "--health-retries", "1", "--health-on-failure", action, "--stop-timeout", "1", host_image.name,
+                         "sh", "-c", "! test -e /bad || echo > /again; echo > /bad; sleep 60")  # fmt: skip
     if status == "exited":
         until(lambda: state(mini, name)["Status"] == "exited")
     else:
