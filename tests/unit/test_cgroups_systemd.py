@@ -131,6 +131,7 @@ class TestProperties:
             ("AllowedCPUs", "ay", [0b11, 0b10]),
             ("AllowedMemoryNodes", "ay", [1]),
             ("TasksMax", "t", INFINITY),
+            ("IOWeight", "t", 2930),
         ]
 
     def test_v1(self) -> None:

@@ -10,6 +10,7 @@ from engine.runtime.cgroups import gvariant
 from engine.runtime.cgroups.devices import ALWAYS_ALLOWED, DeviceList
 from engine.runtime.cgroups.v1.cpuset import members
 from engine.runtime.cgroups.v2.cpu import weight
+from engine.runtime.cgroups.v2.io import stretch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def limits(resources: dict[str, Any], on_v2: bool) -> list[Property]:
             found.append((name, "ay", _bits(cpu[key])))
     if (pids := (resources.get("pids") or {}).get("limit")) is not None:
         found.append(("TasksMax", "t", _number(pids)))
-    if not on_v2 and (block := (resources.get("blockIO") or {}).get("weight")):
-        found.append(("BlockIOWeight", "t", block))
+    if block := (resources.get("blockIO") or {}).get("weight"):
+        found.append(("IOWeight", "t", stretch(block)) if on_v2 else ("BlockIOWeight", "t", block))
     return found
 
 
