@@ -161,6 +161,13 @@ class TestV1:
             cgroup.apply({"memory": {"limit": size, "swap": size}})
             assert read(cgroup, "memory", "memory.memsw.limit_in_bytes") == str(size)
 
+    def test_an_idle_group_may_go_on_idling(self, cgroup: Cgroup) -> None:
+        for _ in range(2):
+            cgroup.apply({"cpu": {"shares": 512, "idle": 1}})
+            assert read(cgroup, "cpu", "cpu.idle") == "1"
+        cgroup.apply({"cpu": {"shares": 512, "idle": 0}})
+        assert (read(cgroup, "cpu", "cpu.idle"), read(cgroup, "cpu", "cpu.shares")) == ("0", "512")
+
     def test_every_hierarchy_is_joined(self, cgroup: Cgroup) -> None:
         lines = inside(cgroup, lambda: open("/proc/self/cgroup").read().splitlines())
         joined = {line.split(":")[1] for line in lines if line.endswith(cgroup.path)}

@@ -65,6 +65,8 @@ class TestCpu:
     def test_an_idle_group_takes_no_weight(self, version: Any, shares: str) -> None:
         files = [name for name, _ in version("cpu", {"cpu": {"shares": 512, "idle": 1}})]
         assert files == [shares, "cpu.idle"]
+        again = version("cpu", {"cpu": {"shares": 512, "idle": 1}}, cpu__idle="1")
+        assert [name for name, _ in again] == ["cpu.idle"]
         files = [name for name, _ in version("cpu", {"cpu": {"shares": 512, "idle": 0}}, cpu__idle="1")]
         assert files == ["cpu.idle", shares]
 

@@ -36,11 +36,14 @@ def _bandwidth(
 
 
 def weighed(cpu: dict[str, Any], shares: list[tuple[str, str]], read: Read) -> list[tuple[str, str]]:
-    """`shares`, and `cpu.idle` (Linux 5.15): an idle group takes no other weight, so that one stops idling first."""
+    """`shares`, and `cpu.idle` (Linux 5.15): an idle group takes no other weight, so that one stops idling first; and one that
+    goes on idling is left alone."""
     if cpu.get("idle") is None or (not cpu["idle"] and read("cpu.idle") is None):
         return shares
     idle = [("cpu.idle", str(cpu["idle"]))]
-    return shares + idle if cpu["idle"] else idle + shares
+    if cpu["idle"]:
+        return idle if read("cpu.idle") == "1" else shares + idle
+    return idle + shares
 
 
 def with_burst(cpu: dict[str, Any], quota: list[tuple[str, str]], file: str, read: Read) -> list[tuple[str, str]]:
