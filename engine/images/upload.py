@@ -236,7 +236,8 @@ class Uploader:
 
     def _cancel(self, place: str) -> None:
         try:
-            _finish(self._ask("DELETE", place, attempts=1))
+            # twice: the registry may just be closing the connection on which it has refused
+            _finish(self._ask("DELETE", place, attempts=2))
         except (RegistryError, Interrupted):
             # It is the registry's to sweep up, too.
             pass

@@ -254,6 +254,8 @@ def status(code: int, headers: dict[str, str] | None = None, body: bytes = b"") 
     """Answers with this status."""
 
     def act(handler: Handler) -> bool:
+        for _ in handler.chunks():  # or they would be taken for the next request
+            pass
         handler.answer(code, body, headers)
         return True
 
