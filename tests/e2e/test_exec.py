@@ -69,7 +69,7 @@ class Served:
 def _program(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, and before it is read
         return ""
 
 
