@@ -58,6 +58,15 @@ def test_a_relative_pid_file(container: Container, command: str) -> None:
     assert not os.path.exists(f"{container.bundle}/pid")
 
 
+def test_run_without_pivot_root(container: Container) -> None:
+    """--no-pivot, for a host whose root is an initramfs: the root is the container's all the same."""
+    Path(f"{container.upper}/here").write_text("")
+    container.process["args"] = [PROBE]
+    found = reported(container.must("run", "--no-pivot").out)
+    assert "/here" in found["root"]
+    assert not [mount for mount in found["mounts"] if mount["target"].startswith(container.runtime.directory)]
+
+
 @pytest.mark.differs(runc="has no --pidfd-socket, before 1.2", crun="has no --pidfd-socket")
 @pytest.mark.parametrize("command", ["create", "run", "exec"])
 def test_a_pidfd(container: Container, command: str) -> None:

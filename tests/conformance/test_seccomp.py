@@ -324,6 +324,34 @@ def test_notify(container: Container) -> None:
     assert state["fds"] == ["seccompFd"]
 
 
+def test_an_agent_that_goes(container: Container) -> None:
+    """seccomp_unotify(2): ENOSYS for whoever waits for it, and for whoever comes after."""
+    container.process["args"] = ["mkdir", "/tmp/new"]
+    _, descriptor, process = _notified(container)
+    os.close(descriptor)
+    assert "Function not implemented" in process.communicate(timeout=20)[1]
+
+
+def test_notify_in_exec(container: Container) -> None:
+    """A process that is executed has a filter, and a descriptor, of its own."""
+    path = f"{container.bundle}/agent"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(20)
+        container.linux["seccomp"] = profile(rule("SCMP_ACT_NOTIFY"), listenerPath=path)
+        container.started("sleep", "60")
+        process = container.runtime.start("exec", container.id, "mkdir", "/tmp/new")
+        descriptors = []
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                descriptors += socket.recv_fds(connection, 65536, 1)[1]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    assert "Function not implemented" in process.communicate(timeout=20)[1]
+
+
 def test_the_container_process_state(container: Container) -> None:
     """The Container Process State: `ociVersion`, `fds`, `pid`, `metadata`, `state`."""
     state, descriptor, process = _notified(container)

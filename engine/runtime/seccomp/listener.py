@@ -43,7 +43,8 @@ def _send(path: str, state: dict[str, Any], fd: int) -> None:
         peer.connect(path)
         data = lean.dumps(state)
         sent = peer.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))])
-        peer.sendall(data[sent:])
+        if sent < len(data):  # sendall of nothing is a call, too, and an error where the agent has read all and left
+            peer.sendall(data[sent:])
     except OSError as e:
         text = f"cannot give the seccomp agent at {path} its descriptor: {os.strerror(e.errno or 0).lower()}"
         raise RuntimeFault("seccomp", text, e.errno or 0, path) from e
