@@ -189,7 +189,6 @@ class Making:
 
 def _prepare_the_end(_: int) -> None:
     """While init mounts, this process is idle: what a container in the foreground needs then is imported now."""
-    from engine.runtime.cgroups import freezer  # noqa: F401
     from engine.runtime.oci_cli import relay  # noqa: F401
 
 
