@@ -310,13 +310,23 @@ def _notified(container: Container) -> tuple[dict[str, Any], int, Any]:
     return json.loads(data), descriptors[0], process
 
 
+def _received(descriptor: int) -> bytes:
+    """The next request, of which ENOENT says that it was taken back: the system call was interrupted, and comes again."""
+    for _ in range(10):
+        request = bytearray(80)
+        try:
+            fcntl.ioctl(descriptor, SECCOMP_IOCTL_NOTIF_RECV, request)
+            return request
+        except FileNotFoundError:
+            continue
+    raise AssertionError("no request is left standing")
+
+
 def test_notify(container: Container) -> None:
     """Seccomp: "`listenerPath` … UNIX domain socket over which the runtime will send the container process state"."""
     container.process["args"] = ["mkdir", "/tmp/new"]
     state, descriptor, process = _notified(container)
-    request = bytearray(80)
-    fcntl.ioctl(descriptor, SECCOMP_IOCTL_NOTIF_RECV, request)
-    number = struct.unpack_from("Q", request)[0]
+    number = struct.unpack_from("Q", _received(descriptor))[0]
     fcntl.ioctl(descriptor, SECCOMP_IOCTL_NOTIF_SEND, struct.pack("QqiI", number, 0, -errno.EDOM, 0))
     os.close(descriptor)
     _, err = process.communicate(timeout=20)

@@ -176,7 +176,8 @@ def _main(channel: Channel, task: _Task, processors: set[int]) -> NoReturn:
     step = finish.Step()
     try:
         if processors:
-            step("affinity", "run on other processors")
+            whole = processors == {*namespaces.PROCESSORS}
+            step("affinity", "run on all processors" if whole else f"run on the processors {processors}")
             os.sched_setaffinity(0, processors)
         _run(channel, task, step)
     except BaseException as e:
