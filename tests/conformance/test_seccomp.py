@@ -213,10 +213,10 @@ def test_it_covers_what_exec_starts(container: Container) -> None:
 def test_start_container_hooks_are_filtered(container: Container) -> None:
     """StartContainer: the hook runs in the container, with what the container may do; runc and crun do so."""
     container.linux["seccomp"] = profile(rule("SCMP_ACT_KILL_PROCESS"))
-    script = "cat > /dev/null; mkdir /tmp/new"
+    script = "cat > /dev/null; echo > /tmp/ran; mkdir /tmp/new"
     container.spec["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
     container.run("true")
-    assert not os.path.exists(f"{container.upper}/tmp/new")
+    assert os.path.exists(f"{container.upper}/tmp/ran") and not os.path.exists(f"{container.upper}/tmp/new")
 
 
 @pytest.mark.differs(runc="knows no flags yet")
