@@ -17,7 +17,7 @@ import stat
 
 from engine import linux
 from engine.errors import RuntimeFault
-from engine.runtime import devices, inside, mounts
+from engine.runtime import devices, inside, mounts, rootmounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def assemble(wanted: list[Mount] | int, path: str, propagation: str = "") -> int
     try:
         root = os.open(path, linux.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for m in wanted:
-            mounts.mount_inside(m, root)
+            rootmounts.mount_inside(m, root)
             root = topmost(m, root, path)
         return root
     except OSError as e:
@@ -133,7 +133,7 @@ def mount_cgroup(m: Mount, root: int, cgroup: Cgroup | None) -> None:
         return
     words = m.get("options", [])
     options = ["nosuid", "nodev", "noexec", "mode=755"]
-    mounts.mount_inside({**m, "type": "tmpfs", "source": "tmpfs", "options": options}, root)
+    rootmounts.mount_inside({**m, "type": "tmpfs", "source": "tmpfs", "options": options}, root)
     top = inside.open_in(root, m["destination"], linux.O_PATH | os.O_DIRECTORY)
     try:
         if cgroup:
@@ -146,20 +146,22 @@ def mount_cgroup(m: Mount, root: int, cgroup: Cgroup | None) -> None:
 
 def _mount_v2(m: Mount, root: int, cgroup: Cgroup | None) -> None:
     try:
-        mounts.mount_inside({**m, "type": "cgroup2", "source": "cgroup"}, root)
+        rootmounts.mount_inside({**m, "type": "cgroup2", "source": "cgroup"}, root)
     except RuntimeFault as e:
         if e.errno != errno.EPERM or not cgroup or not cgroup.layout.v2:
             raise
         # a user namespace, and the host's cgroup namespace, which it does not own
         source = cgroup.layout.v2 + cgroup.path
-        mounts.mount_inside({**m, "type": "bind", "source": source, "options": ["bind", *m.get("options", ())]}, root)
+        rootmounts.mount_inside(
+            {**m, "type": "bind", "source": source, "options": ["bind", *m.get("options", ())]}, root
+        )
 
 
 def _bind_hierarchies(cgroup: Cgroup, words: list[str], top: int) -> None:
     for hierarchy in cgroup.layout.v1_roots:
         name = os.path.basename(hierarchy)
         bind: Mount = {"destination": name, "type": "bind", "source": hierarchy + cgroup.path, "options": words}
-        mounts.mount_inside(bind, top)
+        rootmounts.mount_inside(bind, top)
     for controller, hierarchy in cgroup.layout.v1.items():
         name = os.path.basename(hierarchy)
         if controller != name and not controller.startswith("name="):

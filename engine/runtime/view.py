@@ -11,7 +11,7 @@ import os
 
 from engine import linux
 from engine.errors import RuntimeFault
-from engine.runtime import mounts, rootfs
+from engine.runtime import rootfs, rootmounts
 from engine.runtime.process import channel
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ def with_mounts(root: int, wanted: list[Mount], path: str) -> int:
 def _assemble(root: int, wanted: list[Mount], path: str) -> int:
     top = _mounted(root, path)
     for m in wanted:
-        mounts.mount_inside(m, top)
+        rootmounts.mount_inside(m, top)
     return linux.open_tree(top, "", linux.OPEN_TREE_CLONE | linux.AT_EMPTY_PATH | linux.AT_RECURSIVE)
 
 

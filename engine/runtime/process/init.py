@@ -10,7 +10,7 @@ import os
 
 from engine import linux
 from engine.lean import signal
-from engine.runtime import devices, inside, mounts, namespaces, rootfs
+from engine.runtime import devices, inside, mounts, namespaces, rootfs, rootmounts
 from engine.runtime.process import console, finish, reaper
 
 TYPE_CHECKING = False
@@ -110,7 +110,7 @@ def _run(channel: Channel, spec: Spec, task: Task, step: Step) -> NoReturn:
         if m.get("type") in ("cgroup", "cgroup2"):
             rootfs.mount_cgroup(m, root, task.cgroup)
         else:
-            mounts.mount_inside(devices.without_ro(m), root)
+            rootmounts.mount_inside(devices.without_ro(m), root)
             root = rootfs.topmost(m, root, path)
     step("device", "populate /dev", "/dev")
     devices.populate(spec, root)
