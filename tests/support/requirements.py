@@ -20,8 +20,8 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 CNI_PLUGINS = "/usr/lib/cni"
 SHARED_IMAGES = os.path.join(os.path.dirname(CHECKOUT), "shared", "images")
 
-# Never a failure: data beside the repository, and the host's choice of cgroup layout.
-OPTIONAL = {"shared-images", "cgroup-v1", "cgroup-v2", "macos", "systemd"}
+# Never a failure: data beside the repository, and the host's choice of cgroup layout, of PID 1 and of security modules.
+OPTIONAL = {"shared-images", "cgroup-v1", "cgroup-v2", "macos", "systemd", "apparmor"}
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -75,6 +75,14 @@ def _cgroup(kind: str) -> bool:
     return False
 
 
+def _apparmor() -> bool:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled") as file:
+            return file.read(1) == "Y" and program("apparmor_parser") is not None
+    except OSError:
+        return False
+
+
 _CHECKS: dict[str, Callable[[], bool]] = {
     "linux": host.is_linux,
     "macos": lambda: sys.platform == "darwin",
@@ -101,6 +109,7 @@ _CHECKS: dict[str, Callable[[], bool]] = {
     "hyperfine": _has("hyperfine"),
     "journal": lambda: os.path.exists("/lib/systemd/systemd-journald") and _has("journalctl", "nsenter")(),
     "systemd": lambda: os.path.isdir("/run/systemd/system") and os.path.exists("/run/dbus/system_bus_socket"),
+    "apparmor": _apparmor,
     "ssl": lambda: importlib.util.find_spec("ssl") is not None,
     "libseccomp": lambda: host.is_linux() and _libseccomp(),
 }
@@ -121,6 +130,7 @@ _REASONS = {
     "dnsmasq": "no dnsmasq (Debian: dnsmasq-base)",
     "iproute2": "no ip (Debian: iproute2)",
     "systemd": "not booted by systemd, or without D-Bus",
+    "apparmor": "AppArmor is not enabled, or without apparmor_parser",
     "journal": "no systemd-journald (Debian: systemd)",
 }
 
