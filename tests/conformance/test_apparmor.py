@@ -62,7 +62,7 @@ def test_exec_is_confined(container: Container, profile: str) -> None:
 
 def test_with_no_new_privs(container: Container, profile: str) -> None:
     """A profile is entered before no_new_privs could forbid it."""
-    container.process |= {"apparmorProfile": profile, "noNewPrivileges": True}
+    container.process.update(apparmorProfile=profile, noNewPrivileges=True)
     assert container.run(*PYTHON, LOOK).out == f"{profile} (enforce)\n"
 
 
