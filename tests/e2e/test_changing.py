@@ -159,11 +159,12 @@ def test_update_refusals(mini: Mini, host_image: Image) -> None:
 
 
 def test_a_new_restart_policy_holds_for_the_life_that_is(mini: Mini, host_image: Image) -> None:
-    mini.run("run", "-d", "--name", "it", "--network", "none", host_image.name, "sleep", "1")
+    script = "until rm /end 2>/dev/null; do sleep 0.05; done"
+    mini.run("run", "-d", "--name", "it", "--network", "none", host_image.name, "sh", "-c", script)
     mini.run("update", "--restart", "on-failure:3", "it")
     assert mini.inspect("it")["HostConfig"]["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
     mini.run("update", "--restart", "always", "it")
-    mini.run("wait", "it")
+    mini.run("exec", "it", "touch", "/end")
     while not mini.inspect("it")["State"]["Running"] or not mini.inspect("it")["RestartCount"]:
         pass
     mini.run("stop", "-t", "0", "it")
