@@ -217,9 +217,10 @@ def test_the_streams_are_all_the_terminal(container: Container, console: Console
 
 
 def test_exec_with_a_console_size(container: Container, console: Console) -> None:
-    """Process: `consoleSize` of the document of exec."""
+    """Process: `consoleSize` of the document of exec. crun sets it when the program may run already."""
     container.started()
-    process = {"args": ["stty", "size"], "terminal": True, "consoleSize": {"height": 10, "width": 110}}
+    script = 'n=100; while [ "$(stty size)" = "0 0" ] && [ $n -gt 0 ]; do n=$((n - 1)); sleep 0.01; done; stty size'
+    process = {"args": ["sh", "-c", script], "terminal": True, "consoleSize": {"height": 10, "width": 110}}
     options = ("--tty", "--detach", "--console-socket", console.path)
     assert container.exec_process(process, *options).code == 0
     assert _everything(console.receive()).split() == ["10", "110"]
