@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _BOOTSTRAP: "Any" = sys.modules["_frozen_importlib"]
 # what the file begins with: the bytecode's version, and that of this format
-MAGIC: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER + b"\1"
+MAGIC: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER + b"\2"
 _HEAD = len(MAGIC) + 8
 
 _installed: "Pack | None" = None

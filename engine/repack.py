@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_READ = ("engine.cli.app", "engine.cli.declarations")  # whose docstrings are what `--help` says
+
+
 def renew(old: pack.Pack) -> None:
     """Replaces the file as one step. Where two do so at once the last one stays: what it lacks is packed the next time.
 
@@ -50,13 +53,18 @@ def _compiled(old: pack.Pack) -> Iterator[tuple[str, tuple[pack.Entry, bytes]]]:
             continue  # there is no such module
         tree = ast.parse(text)
         imported = tuple(dict.fromkeys(_imported(tree, old)))
-        yield name, ((package, before.st_mtime_ns, before.st_size, 0, 0, imported), marshal.dumps(_code(tree, path)))
+        yield (
+            name,
+            ((package, before.st_mtime_ns, before.st_size, 0, 0, imported), marshal.dumps(_code(tree, path, name))),
+        )
 
 
-def _code(tree: ast.Module, path: str) -> Any:
-    """Without docstrings and assertions, a fifth less to read; and without importing __future__, whose only use is the flag."""
+def _code(tree: ast.Module, path: str, name: str) -> Any:
+    """Without assertions, and without docstrings that nobody reads: a fifth less. Without importing __future__, whose only use is
+    the flag."""
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
-    return compile(tree, path, "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True, optimize=2)
+    level = 1 if name.startswith(_READ) else 2
+    return compile(tree, path, "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True, optimize=level)
 
 
 def _imported(tree: ast.Module, old: pack.Pack) -> Iterator[str]:

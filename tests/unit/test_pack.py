@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests.support.requirements import CHECKOUT
 
@@ -180,3 +181,20 @@ def test_nothing_is_left_beside_it(run: Callable[..., str], tree: Path) -> None:
     assert [name for name in os.listdir(tree / "engine/__pycache__") if not name.endswith(".pyc")] == [
         packed(tree).name
     ]
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "run --help", "network create --help", "run", "nosuch", "ps --format x --bogus"]
+)
+def test_the_command_line_says_the_same_from_it(tmp_path: Path, line: str) -> None:
+    """The help is docstrings."""
+    shutil.copytree(f"{CHECKOUT}/engine", tmp_path / "engine", ignore=shutil.ignore_patterns("*.pack"))
+    library = tmp_path / f".venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+    library.mkdir(parents=True)
+    (library / "site-packages").symlink_to(os.path.dirname(os.path.dirname(typer.__file__)))
+    command = [sys.executable, "-I", "-S", f"{tmp_path}/engine/__main__.py", *line.split()]
+    first, second, third = (subprocess.run(command, capture_output=True, timeout=60) for _ in range(3))
+    assert packed(tmp_path).exists()
+    assert first.stdout + first.stderr
+    for again in (second, third):
+        assert (again.returncode, again.stdout, again.stderr) == (first.returncode, first.stdout, first.stderr)
