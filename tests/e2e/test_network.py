@@ -74,9 +74,9 @@ def outside() -> Iterator[str]:
         assert process.stdout.readline() == "ready\n"
         yield "192.0.2.2"
     finally:
+        _ip("link delete outer0")  # before the namespace of its other end goes, and takes it along
         process.kill()
         process.communicate()
-        _ip("link delete outer0")
 
 
 def _ip(arguments: str) -> str:
