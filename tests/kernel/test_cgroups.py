@@ -92,6 +92,27 @@ def sleeper(cgroup: Cgroup) -> int:
     return pid
 
 
+def throttled_periods(cgroup: Cgroup, seconds: float) -> int:
+    """Of a process in it that never rests: at the first that there is, or after so long."""
+
+    def spin() -> None:
+        cgroup.enter()
+        while True:
+            pass
+
+    def told() -> int:
+        periods: int = cgroup.stats()["cpu"]["throttling"]["throttledPeriods"]
+        return periods
+
+    pid = child(spin)
+    deadline = time.monotonic() + seconds
+    while not told() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    wait(pid)
+    return told()
+
+
 def read(cgroup: Cgroup, controller: str, file: str) -> str:
     with open(f"{cgroup.directory(controller)}/{file}") as opened:
         return opened.read().strip()
@@ -190,19 +211,7 @@ class TestV1:
 
     def test_a_processor_is_shared_out(self, cgroup: Cgroup) -> None:
         cgroup.apply({"cpu": {"quota": 10000, "period": 100000}})
-
-        def spin() -> None:
-            cgroup.enter()
-            while True:
-                pass
-
-        pid = child(spin)
-        deadline = time.monotonic() + 10
-        while not cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(pid, signal.SIGKILL)
-        wait(pid)
-        assert cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] > 0
+        assert throttled_periods(cgroup, seconds=10) > 0
 
     def test_devices_are_denied_but_for_the_default_ones(self, cgroup: Cgroup) -> None:
         cgroup.apply({"devices": [{"allow": False, "access": "rwm"}]})
@@ -444,19 +453,7 @@ class TestV2Limits:
 
     def test_a_processor_is_shared_out(self, cgroup: Cgroup) -> None:
         cgroup.apply({"cpu": {"quota": 10000, "period": 100000}})
-
-        def spin() -> None:
-            cgroup.enter()
-            while True:
-                pass
-
-        pid = child(spin)
-        deadline = time.monotonic() + 60
-        while not cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(pid, signal.SIGKILL)
-        wait(pid)
-        assert cgroup.stats()["cpu"]["throttling"]["throttledPeriods"] > 0
+        assert throttled_periods(cgroup, seconds=60) > 0
 
     def test_unified_has_the_last_word(self, cgroup: Cgroup) -> None:
         cgroup.apply({"memory": {"limit": 64 << 20}, "unified": {"memory.max": "33554432", "memory.high": "16M"}})

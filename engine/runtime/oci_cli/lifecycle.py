@@ -99,14 +99,14 @@ def destroy(ctx: Context, container: Container, cgroup: Cgroup | None, hooks: Ho
     pidfd = container.pidfd()
     if pidfd >= 0:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    if cgroup and (pidfd >= 0 or not cgroup.delete_empty()):
-        if cgroup.exists():
-            cgroup.kill()
-        if pidfd >= 0:
-            _await_end(pidfd, container.id)
-        cgroup.delete(parent=False)
-    elif pidfd >= 0:
+    if cgroup and pidfd < 0 and cgroup.delete_empty():
+        cgroup = None
+    if cgroup and cgroup.exists():
+        cgroup.kill()
+    if pidfd >= 0:
         _await_end(pidfd, container.id)
+    if cgroup:
+        cgroup.delete(parent=False)
     container.remove()
     ctx.log.debug(f"{container.id}: its processes, cgroup and state are gone")
     if hooks:
