@@ -20,7 +20,7 @@ from engine.containers import bundle, config, lifecycle
 from engine.containers.execution import refuse
 from engine.containers.options import ExecOptions
 from engine.containers.views import refresh
-from engine.errors import RuntimeFault
+from engine.errors import Conflict, RuntimeFault
 from engine.runtime import attach
 from engine.runtime.monitor import Monitor, Stdio, fork_for
 from engine.runtime.process import exec as execs
@@ -46,7 +46,7 @@ def attend(ctx: Context, record: Record, listener: _socket.socket, loop: Loop) -
         except OSError:
             return
         try:
-            pid = fork_for(client, lambda fd: _serve(ctx, record, fd), f"{record.directory}/monitor.log")
+            pid = fork_for(client, lambda fd: _serve(ctx, record, fd), f"{record.directory}/exec.log")
             loop.watch(os.pidfd_open(pid), select.POLLIN, lambda pidfd, _: reap(pid, pidfd))
         except OSError as e:
             text = f"cannot fork for the exec: {os.strerror(e.errno or 0).lower()}"
@@ -134,7 +134,11 @@ def _process(
     limits = inspect["HostConfig"]
     if options.privileged:
         limits = limits | {"Privileged": True}
-    root = os.open(f"/proc/{state['Pid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        root = os.open(f"/proc/{state['Pid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        # it has ended since its state was read
+        raise Conflict(f"Container {record.id} is not running") from None
     try:
         user = options.user if options.user is not None else settings["User"]
         who = lifecycle.find_user(root, user, limits["GroupAdd"] or () if options.user is None else ())

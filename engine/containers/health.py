@@ -85,6 +85,7 @@ class Checker:
     """Probes one container's life. `spawn(argv, stdio)` starts a process in it; `changed` is called after every result.
 
     While `paused()`, no probe begins and none is too late: it would be frozen with the others. Then it has its time anew.
+    Once `ending()`, the kernel kills a probe with the others, or lets none begin: that says nothing of the container's health.
     """
 
     def __init__(
@@ -94,10 +95,11 @@ class Checker:
         spawn: Callable[[list[str], tuple[int, int, int]], InitProcess],
         changed: Callable[[dict[str, Any]], None],
         paused: Callable[[], bool],
+        ending: Callable[[], bool],
     ) -> None:
         self._check = {field: check.get(field) or 0 for field in _FIELDS}
         self._command = command(check)
-        self._loop, self._spawn, self._changed, self._paused = loop, spawn, changed, paused
+        self._loop, self._spawn, self._changed, self._paused, self._ending = loop, spawn, changed, paused, ending
         self._started = time.monotonic()
         self._probe: InitProcess | None = None
         self._was_paused = False
@@ -124,9 +126,8 @@ class Checker:
             os.set_blocking(write, True)
             probe = self._spawn(self._command, (null, write, write))
             probe.start()
-        except MiniError as e:
-            self._probe = None
-            return self._record(-1, e.message)
+        except (MiniError, OSError) as e:
+            return self._record(-1, e.message if isinstance(e, MiniError) else str(e))
         finally:
             os.close(null)
             os.close(write)
@@ -163,17 +164,21 @@ class Checker:
             self._record(-1, f"Health check exceeded timeout ({seconds:g}s)")
 
     def _reap(self) -> int:
+        from engine.containers.lifecycle import exit_code
+
         assert self._probe
         self._loop.cancel(self._too_long)
         self._loop.forget(self._probe.pidfd)
         status = self._probe.wait()
         self._probe.close()
         self._probe = None
-        return os.waitstatus_to_exitcode(status)
+        return exit_code(status)
 
     def _record(self, code: int, output: str) -> None:
         self._loop.forget(self._output)
         os.close(self._output)
+        if code and self._ending():
+            return
         health = self.health
         entry = {"Start": self._begin, "End": timestamp(), "ExitCode": code, "Output": output}
         health["Log"] = [*health["Log"], entry][-KEPT_PROBES:]

@@ -64,9 +64,10 @@ def unpause(ctx: Context, name: str) -> None:
 
 
 def thaw(ctx: Context, record: Record) -> None:
+    # told first: what it was frozen with, a SIGKILL say, may end it at once, and its monitor writes "die"
+    events.container(record, "unpause")
     _cgroup(ctx, record).thaw()
     files.remove_file(record.paused_mark)
-    events.container(record, "unpause")
 
 
 def thaw_for_signal(ctx: Context, record: Record, state: dict[str, Any], number: int) -> None:

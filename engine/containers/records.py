@@ -133,6 +133,11 @@ class Record:
         return f"{self.paths.container_run(self.id)}/paused"
 
     @property
+    def monitor_log(self) -> str:
+        """Why its monitor failed, if it did: a file with a traceback, of its last run only."""
+        return f"{self.directory}/monitor.log"
+
+    @property
     def log_path(self) -> str:
         return f"{self.directory}/container.log"
 

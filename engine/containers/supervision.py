@@ -42,8 +42,8 @@ def supervise(
     """The work of a monitor process; `client` is the socket of whoever started it. Raises why it did not start."""
     # before the start, so that whoever hears of it can connect
     files.make_dirs(ctx.paths.container_run(record.id), 0o700)
-    for mark in ("stopped", "kept"):
-        files.remove_file(f"{record.directory}/{mark}")
+    for left in (f"{record.directory}/stopped", f"{record.directory}/kept", record.monitor_log):
+        files.remove_file(left)
     supervisor = Supervisor(ctx, record)
     if ctx.log:
         ctx.log = lambda text: attach.send_all(client, attach.frame(attach.STEP, text.encode()))
@@ -230,7 +230,7 @@ class Supervisor:
             if found["Status"] == "unhealthy" != before:
                 self._unhealthy(process)
 
-        self._checker = health.Checker(check, self.loop, spawn, changed, self._is_paused)
+        self._checker = health.Checker(check, self.loop, spawn, changed, self._is_paused, process.is_ending)
 
     def _is_kept(self) -> bool:
         """Whether a `mini restart` that is still there is about to start it again: `--rm` does not hold then."""
@@ -250,7 +250,7 @@ class Supervisor:
             process.kill(signal.SIGKILL)
         elif action in ("restart", "stop"):
             self._forced = action == "restart"
-            self.stopping = action == "stop"
+            self.stopping = self.stopping or action == "stop"
             from engine.containers.bundle import stop_signal
 
             config = self.life.inspect["Config"]

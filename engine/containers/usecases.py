@@ -155,7 +155,7 @@ def start(
             events.container(record, "attach")
         fd = monitors.fork_monitor(
             lambda client: supervise(ctx, record, client, stdin, attached, size),
-            f"{record.directory}/monitor.log",
+            record.monitor_log,
         )
         wait_started(fd, ctx.log)
     if not attached:

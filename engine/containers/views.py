@@ -51,13 +51,23 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
         "Pid": 0,
         "ExitCode": 137,
         "FinishedAt": timestamp(),
-        "Error": "the container's monitor was killed, and the container with it",
+        "Error": _why_without_monitor(record),
     }
     for what in ("Endpoints", "Ports"):
         state.pop(what, None)
     record.save_state(state)
     events.container(record, "die", exitCode=str(state["ExitCode"]))
     return state
+
+
+def _why_without_monitor(record: Record) -> str:
+    """A monitor that failed by itself has written a traceback (runtime/monitor.py)."""
+    try:
+        with open(record.monitor_log, errors="replace") as file:
+            said = file.read().splitlines()
+    except FileNotFoundError:
+        return "the container's monitor was killed, and the container with it"
+    return f"the container's monitor has failed, and the container with it: {said[-1]} ({record.monitor_log})"
 
 
 def inspect(ctx: Context, name: str) -> dict[str, Any]:

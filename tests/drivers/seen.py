@@ -18,7 +18,7 @@ _COMMANDS = {
     "namespaces": "ls -l /proc/self/ns | sed -n 's/.* -> //p'",
     "limits": "cat /proc/self/limits /proc/self/oom_score_adj",
     "environment": "env | sort",
-    "devices": "ls -ln /dev | sed -E 's/ [A-Z][a-z]{2} .{9} / /'; stat -c '%a %u %g %n' / /dev /dev/shm /dev/pts /proc /tmp",
+    "devices": "ls -ln /dev | sed -E 's/ [A-Z][a-z]{2} .{8} / /'; stat -c '%a %u %g %n' / /dev /dev/shm /dev/pts /proc /tmp",
     "descriptors": "ls -l /proc/self/fd | sed 's/.* \\([0-9]* -> [^0-9]*\\).*/\\1/'",
     "kernel": "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced; hostname; pwd; id",
     "masked": "ls -A /proc/acpi /sys/firmware; head -c 1 /proc/keys | wc -c; head -c 1 /proc/timer_list | wc -c",

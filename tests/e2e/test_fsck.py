@@ -37,9 +37,7 @@ def layers(mini: Mini) -> list[str]:
 def kill(mini: Mini, name: str) -> None:
     """Monitor and init, as a power cut would, but that the host has still all that they had."""
     pid = mini.inspect(name)["State"]["Pid"]
-    with open(f"/proc/{pid}/status") as file:
-        monitor = next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
-    os.kill(monitor, signal.SIGKILL)
+    os.kill(mini.monitor(name), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while leaks.processes(mini):

@@ -40,11 +40,6 @@ def directory(mini: Mini, name: str) -> Path:
     return Path(mini.root) / "containers" / mini.inspect(name)["Id"]
 
 
-def monitor_of(mini: Mini, name: str) -> int:
-    with open(f"/proc/{mini.inspect(name)['State']['Pid']}/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
-
-
 def wait_for(mini: Mini, name: str, text: str) -> Result:
     deadline = time.monotonic() + 30
     while text not in (result := mini.run("logs", name)).stdout:
@@ -127,7 +122,7 @@ def test_a_monitor_that_is_killed_leaves_a_log_that_can_be_read(mini: Mini, host
     mini.run("run", "-d", "--name", "it", *options, host_image.name, "sh", "-c", script)
     for _ in range(4):
         wait_for(mini, "it", "of many")
-        os.kill(monitor_of(mini, "it"), signal.SIGKILL)
+        os.kill(mini.monitor("it"), signal.SIGKILL)
         mini.run("wait", "it", check=False)
         found = mini.run("logs", "it").lines
         numbers = [int(line.split()[3]) for line in found if line]

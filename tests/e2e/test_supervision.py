@@ -111,6 +111,37 @@ def test_unhealthy_has_a_consequence(mini: Mini, host_image: Image, action: str,
         until(lambda: mini.inspect(name)["RestartCount"] >= 1 and state(mini, name)["Health"]["Status"] == "healthy")
 
 
+def test_a_probe_that_ends_with_its_container_says_nothing(mini: Mini, host_image: Image) -> None:
+    name = mini.detached("--health-cmd", "sleep 60", "--health-interval", "50ms", "--health-retries", "1",
+                         "--health-on-failure", "restart", host_image.name, "sh", "-c", "sleep 1; exit 3")  # fmt: skip
+    until(lambda: state(mini, name)["Status"] == "exited")
+    found = mini.inspect(name)
+    assert (found["RestartCount"], found["State"]["ExitCode"], found["State"]["Health"]["Log"]) == (0, 3, [])
+
+
+def test_a_probe_that_is_due_when_its_container_has_ended(mini: Mini, host_image: Image) -> None:
+    name = mini.detached("--health-cmd", "true", "--health-interval", "200ms", host_image.name, "sleep", "60")
+    pid = state(mini, name)["Pid"]
+    monitor = mini.monitor(name)
+    os.kill(monitor, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.5)
+    os.kill(monitor, signal.SIGCONT)
+    until(lambda: state(mini, name)["Status"] == "exited")
+    assert (state(mini, name)["ExitCode"], state(mini, name)["Error"]) == (137, "")
+
+
+def test_unhealthy_while_it_is_stopped(mini: Mini, host_image: Image) -> None:
+    name = mini.detached("--health-cmd", "test ! -e /bad", "--health-interval", "50ms", "--health-retries", "1",
+                         "--health-on-failure", "restart", host_image.name,
+                         "sh", "-c", "trap 'echo > /bad' TERM; while :; do sleep 0.05; done")  # fmt: skip
+    mini.run("exec", name, "true")
+    mini.run("stop", "-t", "2", name)
+    found = mini.inspect(name)
+    assert (found["State"]["Status"], found["State"]["Health"]["Status"], found["RestartCount"]) == (
+        "exited", "unhealthy", 0)  # fmt: skip
+
+
 def test_init_reaps_and_passes_signals_on(mini: Mini, host_image: Image) -> None:
     name = mini.detached("--init", host_image.name, "sleep", "60")
     comm = mini.run("exec", name, "cat", "/proc/1/comm").out
@@ -128,15 +159,21 @@ def test_init_reaps_and_passes_signals_on(mini: Mini, host_image: Image) -> None
 def test_a_container_does_not_outlive_its_monitor(mini: Mini, host_image: Image) -> None:
     name = mini.detached("-u", "1234", host_image.name, "sleep", "60")
     pid = state(mini, name)["Pid"]
-    with open(f"/proc/{pid}/status") as file:
-        monitor = next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
-    os.kill(monitor, signal.SIGKILL)
+    os.kill(mini.monitor(name), signal.SIGKILL)
     until(lambda: not os.path.exists(f"/proc/{pid}"))
     found = state(mini, name)
     assert (found["Status"], found["ExitCode"], found["Pid"]) == ("exited", 137, 0)
     assert "monitor was killed" in found["Error"]
     mini.run("start", name)
     assert state(mini, name)["Running"]
+    # one that failed by itself has written why
+    with open(f"{mini.root}/containers/{name}/monitor.log", "w") as file:
+        file.write("Traceback\n\nValueError: of its own\n")
+    os.kill(mini.monitor(name), signal.SIGKILL)
+    until(lambda: not state(mini, name)["Running"])
+    assert "monitor has failed" in state(mini, name)["Error"] and "ValueError: of its own" in state(mini, name)["Error"]
+    mini.run("start", name)
+    assert state(mini, name)["Running"] and not state(mini, name)["Error"]
 
 
 def test_system_start_brings_back_what_its_policy_says(mini: Mini, host_image: Image) -> None:
@@ -147,9 +184,7 @@ def test_system_start_brings_back_what_its_policy_says(mini: Mini, host_image: I
     mini.run("stop", "-t", "0", "p-stopped")
     for name in ("p-no", "p-always", "p-unless"):
         pid = state(mini, name)["Pid"]
-        with open(f"/proc/{pid}/status") as file:
-            monitor = next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
-        os.kill(monitor, signal.SIGKILL)
+        os.kill(mini.monitor(name), signal.SIGKILL)
         until(lambda pid=pid: not os.path.exists(f"/proc/{pid}"))
     assert sorted(mini.run("system", "start").lines) == ["p-always", "p-unless"]
     assert mini.run("system", "start").out == ""

@@ -108,6 +108,11 @@ class Mini:
         (found,) = self.run("inspect", name).json()
         return found
 
+    def monitor(self, name: str) -> int:
+        """The process that carries a running container."""
+        with open(f"/proc/{self.inspect(name)['State']['Pid']}/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
+
     def address(self, container: str) -> str:
         """Its IPv4 address on the bridge."""
         address: str = self.inspect(container)["NetworkSettings"]["IPAddress"]

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from engine.runtime.process.channel import Channel
 
 
+_PF_EXITING = 0x4  # include/linux/sched.h
+
+
 class InitProcess:
     """A container's process from its fork to its end.
 
@@ -71,6 +74,21 @@ class InitProcess:
             signal.pidfd_send_signal(self.pidfd, sig)
         except ProcessLookupError:
             pass
+
+    def is_ending(self) -> bool:
+        """Whether every thread of it is in exit(2): the kernel kills all that is in its PID namespace, and waits for it, before
+        `pidfd` says so (proc_pid_stat(5), `flags`; zap_pid_ns_processes). Not to be asked after `wait`.
+        """
+        tasks = f"/proc/{self.pid}/task"
+        for thread in os.listdir(tasks):
+            try:
+                with open(f"{tasks}/{thread}/stat") as file:
+                    flags = int(file.read().rpartition(")")[2].split()[6])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if not flags & _PF_EXITING:
+                return False
+        return True
 
     def wait(self) -> int:
         """Blocks until it ends; its status as waitpid(2) has it. Once only."""
