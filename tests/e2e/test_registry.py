@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from tests.support.images import Image, Images
+from tests.support.midway import stopped_while
 from tests.support.podman import Podman
 from tests.support.push import digest_of, push_image, push_index
 from tests.support.runner import Mini, run_command
@@ -310,8 +311,7 @@ def test_a_push_that_is_killed_and_pushed_again(fresh_mini: Mini, serving: Servi
     name = f"{serving.address}/killed:1"
     fresh_mini.run("tag", host_image.name, name)
     push = fresh_mini.start("push", name)
-    while not any(os.scandir(f"{serving.root}/uploads")):
-        assert push.poll() is None
+    assert stopped_while(push, lambda: os.listdir(f"{serving.root}/uploads")), push.communicate()
     push.send_signal(signal.SIGKILL)
     push.communicate()
     assert requests.get(f"{serving.url}/v2/_catalog").json() == {"repositories": []}

@@ -317,7 +317,7 @@ class Container:
 Containers = Callable[[], Container]
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Waits for what a container does meanwhile, so long at most."""
     deadline = time.monotonic() + seconds
     while not condition():

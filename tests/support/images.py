@@ -53,7 +53,7 @@ class DebianRegistry:
         self._log = open(os.path.join(directory, "log"), "w+")
         command = [program("docker-registry") or "docker-registry", "serve", config]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._log.seek(0)
@@ -63,7 +63,7 @@ class DebianRegistry:
     def _answers(self) -> bool:
         try:
             return requests.get(f"{self.url}/v2/", timeout=5, verify=False).status_code in (200, 401)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def close(self) -> None:

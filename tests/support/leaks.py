@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -81,7 +82,8 @@ def processes(mini: Mini) -> list[int]:
 def sweep(mini: Mini) -> None:
     """Removes what `find` finds, the bridge and the cgroup parents, after a failure; and the last two always."""
     for pid in processes(mini):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ends just now
+            os.kill(pid, signal.SIGKILL)
     for target in mounts_below(mini.root):
         linux.umount2(target, linux.MNT_DETACH)
     for name in [*container_links(mini.bridge), mini.bridge]:

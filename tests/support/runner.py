@@ -160,9 +160,9 @@ class Mini:
     def assert_nothing_left(self, images_too: bool = False) -> None:
         """No container: so no process, cgroup, link but the bridge, or mount but (unless `images_too`) those of images.
 
-        Waits up to five seconds, since a monitor ends after the client that it answered.
+        Waits up to a minute, since a monitor ends after the client that it answered.
         """
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while left := leaks.find(self, images_too):
             if time.monotonic() > deadline:
                 raise AssertionError("left on the host:\n  " + "\n  ".join(left))

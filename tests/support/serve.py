@@ -24,7 +24,7 @@ class Serving:
         """(exit code, what it said on stderr). Idempotent."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=20)
+        _, said = self.process.communicate(timeout=60)
         return self.process.returncode, said
 
 

@@ -27,7 +27,7 @@ class Terminal:
         )
         os.close(slave)
 
-    def expect(self, text: str, timeout: float = 20) -> str:
+    def expect(self, text: str, timeout: float = 60) -> str:
         """Waits for `text`, and returns all that came before it. Raises AssertionError at the time limit or the end."""
         wanted, deadline = text.encode(), time.monotonic() + timeout
         while wanted not in self.screen:
@@ -43,7 +43,7 @@ class Terminal:
         """The kernel sends SIGWINCH to the foreground process group."""
         self._size(self.master, rows, columns)
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Reads until the command has closed the terminal and ended; its exit code."""
         deadline = time.monotonic() + timeout
         while self._read(deadline - time.monotonic()):
