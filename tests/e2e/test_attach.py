@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 
 import pytest
 
+from tests.support.conformance import catches, until
 from tests.support.images import Image
 from tests.support.runner import Mini
 
@@ -20,10 +22,7 @@ def run(mini: Mini, options: str, image: Image, script: str) -> None:
 
 
 def until_log(mini: Mini, text: str) -> None:
-    deadline = time.monotonic() + 20
-    while text not in mini.run("logs", "it").stdout:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: text in mini.run("logs", "it").stdout)
 
 
 def test_input_output_and_exit_code(mini: Mini, image: Image) -> None:
@@ -37,13 +36,11 @@ def test_several_clients_see_the_same(mini: Mini, host_image: Image) -> None:
     begin = f"{time.time():.9f}"
     run(mini, "-i", host_image, "read a; i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done")
     watchers = [mini.start("attach", "--no-stdin", "it") for _ in range(3)]
-    deadline = time.monotonic() + 20
-    while mini.run("events", "--since", begin, "--until", "0s", "--filter", "event=attach").out.count("name=it") < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    events = ("events", "--since", begin, "--until", "0s", "--filter", "event=attach")
+    until(lambda: mini.run(*events).out.count("name=it") == 3)
     feeder = mini.run("attach", "it", input="go\n")
     wanted = "".join(f"{i}\n" for i in range(2000))
-    assert [w.communicate(timeout=30)[0] for w in watchers] == [wanted] * 3
+    assert [w.communicate(timeout=60)[0] for w in watchers] == [wanted] * 3
     assert feeder.stdout == wanted
 
 
@@ -72,7 +69,6 @@ def test_detach_and_come_back(mini: Mini, host_image: Image, keys: str, option: 
     run(mini, "-it", host_image, "stty -echo; " + _ECHO)
     until_log(mini, "early")
     with mini.terminal("attach", *option, "it") as terminal:
-        before = terminal.attributes()
         terminal.write("hello\n")
         terminal.expect("got hello")
         terminal.write(keys[0])
@@ -80,7 +76,7 @@ def test_detach_and_come_back(mini: Mini, host_image: Image, keys: str, option: 
         terminal.write(keys[1])
         terminal.expect("read escape sequence")
         assert terminal.wait() == 1
-        assert terminal.attributes() == before
+        assert terminal.attributes() == terminal.attributes_before
     assert mini.inspect("it")["State"]["Running"] is True
     with mini.terminal("attach", *option, "it") as terminal:
         # half of the sequence is input like any other
@@ -103,9 +99,11 @@ def test_the_window_follows_who_attached_last(mini: Mini, host_image: Image) -> 
 
 def test_exec_detaches_too(mini: Mini, host_image: Image) -> None:
     run(mini, "", host_image, "while :; do sleep 0.1; done")
-    with mini.terminal("exec", "-it", "--detach-keys", "a,b", "it", "cat") as terminal:
+    with mini.terminal("exec", "-it", "--detach-keys", "a,b", "it", "sh", "-c", "echo ready; exec cat") as terminal:
+        terminal.expect("ready")
         terminal.write("hello\n")
-        terminal.expect("hello")
+        for _ in ("the terminal's echo", "cat's"):
+            terminal.expect("hello")
         terminal.write("ab")
         terminal.expect("read escape sequence")
         assert terminal.wait() == 1
@@ -115,13 +113,11 @@ def test_exec_detaches_too(mini: Mini, host_image: Image) -> None:
 def test_signals_are_passed_on(mini: Mini, host_image: Image) -> None:
     run(mini, "", host_image, "trap 'echo int; exit 5' INT; echo ready; while :; do sleep 0.1; done")
     until_log(mini, "ready")
-    begin = f"{time.time():.9f}"
     client = mini.start("attach", "it")
-    while "attach" not in mini.run("events", "--since", begin, "--until", "0s", "--filter", "container=it").out:
-        time.sleep(0.05)
-    time.sleep(0.1)
-    client.send_signal(2)
-    assert client.communicate(timeout=20)[0] == "int\n"
+    # it catches all signals at once, of which Python itself catches SIGINT alone
+    until(lambda: catches(client.pid, signal.SIGUSR1))
+    client.send_signal(signal.SIGINT)
+    assert client.communicate(timeout=60)[0] == "int\n"
     assert client.returncode == 5
 
 

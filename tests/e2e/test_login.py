@@ -102,7 +102,6 @@ def test_a_wrong_password_stores_nothing(user: Mini, private: FakeRegistry, tmp_
 def test_prompts_on_a_terminal(user: Mini, private: FakeRegistry, tmp_path: Path) -> None:
     terminal = user.terminal("login", private.address)
     try:
-        before = terminal.attributes()
         terminal.expect("Username: ")
         terminal.write("me\n")
         terminal.expect("Password: ")
@@ -110,7 +109,7 @@ def test_prompts_on_a_terminal(user: Mini, private: FakeRegistry, tmp_path: Path
         shown = terminal.expect("Login Succeeded")
         assert "secret" not in shown, "a password is not echoed"
         assert terminal.wait() == 0
-        assert terminal.attributes() == before
+        assert terminal.attributes() == terminal.attributes_before
     finally:
         terminal.close()
     assert written(tmp_path)["auths"][private.address] == {"auth": BASIC.removeprefix("Basic ")}
@@ -119,11 +118,10 @@ def test_prompts_on_a_terminal(user: Mini, private: FakeRegistry, tmp_path: Path
 def test_ctrl_c_at_the_password_puts_the_terminal_back(user: Mini, private: FakeRegistry) -> None:
     terminal = user.terminal("login", "-u", "me", private.address)
     try:
-        before = terminal.attributes()
         terminal.expect("Password: ")
         terminal.write("\x03")
         assert terminal.wait() == 130
-        assert terminal.attributes() == before
+        assert terminal.attributes() == terminal.attributes_before
     finally:
         terminal.close()
 

@@ -82,7 +82,6 @@ def test_stdout_and_stderr_are_apart(mini: Mini, image: Image) -> None:
 
 def test_terminal(mini: Mini, image: Image) -> None:
     with mini.terminal("run", "-it", "--rm", image.name, "sh", rows=33, columns=99) as terminal:
-        before = terminal.attributes()
         terminal.write("echo $((40 + 2))-is-it; tty; stty size; echo $TERM\r")
         terminal.expect("42-is-it\r\n")
         terminal.expect("/dev/pts/0\r\n")
@@ -97,7 +96,7 @@ def test_terminal(mini: Mini, image: Image) -> None:
         terminal.write("\x03")
         terminal.write("exit 3\r")
         assert terminal.wait() == 3
-        assert terminal.attributes() == before
+        assert terminal.attributes() == terminal.attributes_before
 
 
 def test_a_terminal_is_demanded(mini: Mini, host_image: Image) -> None:

@@ -325,6 +325,13 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for the signal (proc_pid_status(5))."""
+    with open(f"/proc/{pid}/status") as file:
+        caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt:"))
+    return bool(caught & 1 << number - 1)
+
+
 def is_alive(pid: int) -> bool:
     """Whether there is such a process, and it is no zombie (proc_pid_stat(5))."""
     try:
