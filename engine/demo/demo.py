@@ -15,7 +15,6 @@ import gzip
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -45,7 +44,8 @@ def main(context: Context) -> int:
     """Runs the demo; 0 if every step did what it shows. Raises Unsupported where containers cannot run."""
     require_container_host()
     _isolate()
-    directory = tempfile.mkdtemp(prefix="mini-demo-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None)
+    usual = None if "TMPDIR" in os.environ or not os.path.isdir("/var/tmp") else "/var/tmp"
+    directory = tempfile.mkdtemp(prefix="mini-demo-", dir=usual)
     try:
         with RegistryServer(f"{directory}/registry") as server:
             return _Demo(context, directory, server).run()
@@ -63,16 +63,15 @@ class _Demo:
     """The steps, and what they share."""
 
     def __init__(self, context: Context, directory: str, server: RegistryServer) -> None:
-        token = secrets.token_hex(2)
         self.server = server
         self.directory = directory
         self.screen = _Screen(sys.stdout.isatty() and context.environ.get("TERM") != "dumb")
         self.environ = {
             **context.environ,
             "MINI_ROOT": f"{directory}/root",
-            "MINI_BRIDGE": f"mini-demo-{token}",
+            "MINI_BRIDGE": "mini-demo",
             "MINI_SUBNET": "172.31.0.0/24",
-            "MINI_CGROUP_PARENT": f"/mini-demo-{token}",
+            "MINI_CGROUP_PARENT": f"/{os.path.basename(directory)}",
             "MINI_REGISTRY_MIRRORS": f"docker.io={server.url}",
         }
         self.context = Context(Paths(f"{directory}/root"), self.environ, context.storage_driver)

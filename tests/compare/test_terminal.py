@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -80,7 +81,9 @@ def detaches(engine: Any, image: str, how: str, keys: str, options: str = "") ->
         settled(terminal, "a\n", "got a")
         for key in keys:
             terminal.write(key)
-        return terminal.wait(), terminal.screen.rpartition(b"got a\r\n")[2], running(engine)
+        code = terminal.wait()
+        # two carriage returns: the client had not made its terminal raw yet
+        return code, re.split(rb"got a\r+\n", terminal.screen)[-1], running(engine)
 
 
 def puts_back(engine: Any, image: str, how: str, keys: str) -> object:
