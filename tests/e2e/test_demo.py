@@ -38,7 +38,11 @@ class Demo:
 
     def left(self, name: str) -> object:
         """Nothing, where the demo whose directory had this name has taken everything with it."""
-        return self.cgroups(name) + os.listdir(self._directory) + [what for what in self._common() if what not in self._before]
+        return (
+            self.cgroups(name)
+            + os.listdir(self._directory)
+            + [what for what in self._common() if what not in self._before]
+        )
 
     @staticmethod
     def cgroups(name: str) -> list[str]:
