@@ -9,6 +9,7 @@ still    runs, is paused; no network
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 import time
@@ -18,13 +19,17 @@ from typing import Any
 import pytest
 
 from tests.compare.conftest import Both
+from tests.support.conformance import until
 from tests.support.docker import Docker
 from tests.support.runner import Mini, Result
 
 pytestmark = pytest.mark.requires("linux", "root", "netns", "docker", "program:ps")
 
 Engine = Docker | Mini
-_SERVE = "trap 'exit 5' TERM; echo out; sleep 0.1; echo err >&2; printf 'no end'; while :; do sleep 0.1; done"
+# One child that stays: of one that comes and goes, `top` would tell now and then.
+_BEGIN = "trap 'exit 5' TERM; sleep 1000 & echo out; "
+_SERVE = f"{_BEGIN}wait"
+_SERVE_MORE = f"{_BEGIN}until test -e /dev/shm/go; do sleep 0.05; done; echo err >&2; printf 'no end'; wait"
 
 
 def ps(filters: str, options: str = "-a") -> list[str]:
@@ -101,17 +106,23 @@ def fleet(engines: Both) -> Iterator[Both]:
     image = engines.names["host"]
     for engine in (engines.docker, engines.mini):
         options = ["--label", "a=1", "--label", "b", "-v", "data:/data", "-m", "64m", "--memory-swap", "64m"]
-        engine.run("run", "-d", "--name", "web", *options, image, "sh", "-c", _SERVE)
+        engine.run("run", "-d", "--name", "web", *options, image, "sh", "-c", _SERVE_MORE)
+        _await_trap(engine, "web", 1)
+        engine.run("exec", "web", "touch", "/dev/shm/go")  # two streams have an order where one waits for the other
         engine.run("create", "--name", "made", "--label", "a=2", image, "true")
         engine.run("run", "--name", "ended", image, "sh", "-c", "exit 3", check=False)
         engine.run("run", "-d", "--name", "still", "--network", "none", image, "sleep", "600")
         engine.run("pause", "still")
-        while "no end" not in engine.run("logs", "web").out and "err" not in engine.run("logs", "web").stderr:
-            time.sleep(0.05)
+        until(lambda engine=engine: "err" in engine.run("logs", "web").stderr)  # type: ignore[misc]
     yield engines
     for engine in (engines.docker, engines.mini):
         engine.run("rm", "-f", "-v", "web", "made", "ended", "still")
         engine.run("volume", "rm", "-f", "data")
+
+
+def _await_trap(engine: Engine, name: str, starts: int) -> None:
+    """Until a container of _SERVE that was started so often has set its trap: it would ignore SIGTERM before."""
+    until(lambda: engine.run("logs", name).lines.count("out") == starts)
 
 
 def filled(engine: Engine, command: list[str], image: str) -> list[str]:
@@ -149,14 +160,14 @@ def test_top(fleet: Both, options: list[str]) -> None:
 def test_stats_table(fleet: Both) -> None:
     shown = []
     for engine in (fleet.docker, fleet.mini):
-        lines = engine.run("stats", "--no-stream", "-a").lines
+        lines = engine.stats("-a") if isinstance(engine, Docker) else engine.run("stats", "--no-stream", "-a").lines
         rows = []
         for identity, name, _cpu, memory, _part, _network, disk, processes in (
             re.split(r" {2,}", line) for line in lines
         ):
-            # the fields that are the same at every look; what was read from disk is what the page cache did not hold
-            still = ["", ""] if name == "web" else [disk, processes]
-            rows.append([plain(identity), name, memory.partition(" / ")[2], *still])
+            # what was read from disk is what the page cache did not hold
+            read = "" if name in ("web", "still") else disk
+            rows.append([plain(identity), name, memory.partition(" / ")[2], read, processes])
         shown.append(rows)
     _same(*shown)
 
@@ -224,17 +235,20 @@ def test_story(both: Both, story: list[str]) -> None:
     values = {
         "{image}": both.names["host"],
         "{serve}": _SERVE,
-        "{late}": "sleep 1; echo late; echo err >&2; exit 4",
+        "{late}": "sleep 3; echo late; echo err >&2; exit 4",
     }
     values["{cgroup}"] = "/sys/fs/cgroup"
     found = []
     for engine in (both.docker, both.mini):
         steps = []
+        starts = 0
         for line in story:
             command = [values.get(word, word) for word in line.replace("{cgroup}", values["{cgroup}"]).split(" ")]
             if command[:2] == ["inspect", "-f"]:
                 command = ["inspect", "-f", " ".join(command[2:-1]), command[-1]]
             steps.append({"command": line, **told(engine.run(*command, input="hello\n", check=False))})
+            if "{serve}" in story[0] and command[0] in ("run", "start", "restart"):
+                _await_trap(engine, "it", starts := starts + 1)
         found.append(steps)
     _same(*found)
 
@@ -246,6 +260,7 @@ def events(engine: Engine, image: str) -> list[str]:
     """What both engines tell of one story. Networks, mounts of volumes and prunes are left out, and the attributes of images."""
     begin = f"{time.time():.9f}"
     engine.run("run", "-d", "--name", "it", "--label", "a=1", "-v", "data:/data", image, "sh", "-c", _SERVE)
+    _await_trap(engine, "it", 1)
     engine.run("exec", "it", "sh", "-c", "exit 3", check=False)
     engine.run("pause", "it")
     engine.run("unpause", "it")
@@ -254,6 +269,7 @@ def events(engine: Engine, image: str) -> list[str]:
     engine.run("top", "other")
     engine.run("kill", "-s", "CONT", "other")
     engine.run("restart", "-t", "5", "other")
+    _await_trap(engine, "other", 2)
     engine.run("stop", "-t", "5", "other")
     engine.run("rm", "other")
     engine.run("volume", "rm", "data")
@@ -273,4 +289,13 @@ def events(engine: Engine, image: str) -> list[str]:
 
 def test_events(both: Both) -> None:
     docker, mini = (events(engine, both.names["host"]) for engine in (both.docker, both.mini))
+    # Docker hears of memory that runs out from elsewhere than of the end: before it, after it, or when nothing is left
+    lacks = [line for line in mini if line.startswith("container oom ")]
+    assert len(lacks) == 1 and mini[mini.index(lacks[0]) + 1].startswith("container die ")
+    assert {line for line in docker if line.startswith("container oom ")} <= {*lacks}
+    docker, mini = ([line for line in lines if not line.startswith("container oom ")] for lines in (docker, mini))
+    # and whoever waits for an end may hear of it before it is noted
+    for at, (first, second) in enumerate(itertools.pairwise(docker)):
+        if first.startswith("container stop ") and second.startswith("container die "):
+            docker[at : at + 2] = second, first
     _same(docker, mini)

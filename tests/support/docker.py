@@ -58,6 +58,14 @@ class Docker:
         environ = {**self.environ, **(options.pop("env", None) or {})}
         return run_command(["docker", *args], environ, **options)
 
+    def stats(self, *args: str) -> list[str]:
+        """The lines of `docker stats --no-stream ARGS…`: asked again where figures came after two seconds, and it shows `--`."""
+        for _ in range(20):
+            lines = self.run("stats", "--no-stream", *args).lines
+            if not any("--" in line for line in lines):
+                return lines
+        raise AssertionError(f"no figures: {lines}")
+
     def start(self, *args: str, **options: Any) -> subprocess.Popen[str]:
         """The command running, its stdin, stdout and stderr as pipes of text."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
