@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.compare.conftest import Both
+from tests.support.conformance import until
 
 pytestmark = pytest.mark.requires("linux", "root", "netns", "docker", "iproute2")
 
@@ -19,7 +20,7 @@ _SIZES = "stty -echo; echo ready; while read a; do stty size; done"
 _LINES = "stty -echo; echo ready; while read a; do echo got $a; done; exit 3"
 _BYTES = "stty raw -echo; printf 'ready\\r\\n'; head -c {} | od -An -tx1; exit 4"
 _TRAP = "trap 'echo int; exit 5' INT; echo ready; while :; do sleep 0.1; done"
-_IGNORES = "trap '' INT TERM; echo ready; while :; do sleep 0.1; done"
+_NOTES = "trap 'echo got' INT TERM; echo ready; while :; do sleep 0.1; done"
 
 
 def running(engine: Any) -> str:
@@ -30,10 +31,7 @@ def running(engine: Any) -> str:
 def up(engine: Any, image: str, options: str, script: str) -> None:
     """A container in the background that has said that it is ready."""
     engine.run("run", "-d", *options.split(), "--network", "none", "--name", "it", image, "sh", "-c", script)
-    deadline = time.monotonic() + 20
-    while "ready" not in engine.run("logs", "it").stdout:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: "ready" in engine.run("logs", "it").stdout)
 
 
 def on_terminal(engine: Any, image: str, how: str, script: str, options: str = "") -> Any:
@@ -51,13 +49,14 @@ def on_terminal(engine: Any, image: str, how: str, script: str, options: str = "
         up(engine, image, "-it", script)
         return engine.terminal("attach", *words, "it", rows=33, columns=111)
     terminal = engine.terminal(*command, rows=33, columns=111)
-    terminal.expect("ready\r\n")
+    terminal.expect("ready")
+    terminal.expect("\n")  # after two carriage returns where the client has not made its terminal raw yet
     return terminal
 
 
 def settled(terminal: Any, key: str, wanted: str) -> str:
     """Presses a key until the answer is what is wanted: an attachment, or a resize, has then arrived."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         terminal.write(key)
         terminal.expect("\r\n")
@@ -87,21 +86,10 @@ def detaches(engine: Any, image: str, how: str, keys: str, options: str = "") ->
 
 
 def puts_back(engine: Any, image: str, how: str, keys: str) -> object:
-    """The terminal's attributes, before, while and after."""
-    words = ["run", "-it", "--network", "none", "--name", "it", image, "sh", "-c", _LINES]
-    if how == "start":
-        engine.run("create", *words[1:])
-        words = ["start", "-ai", "it"]
-    elif how != "run":
-        up(engine, image, "-it", _LINES)
-        words = ["attach", "it"] if how == "attach" else ["exec", "-it", "it", "sh", "-c", _LINES]
-    with engine.terminal(*words) as terminal:
-        before = terminal.attributes_before
-        deadline = time.monotonic() + 20
-        while terminal.attributes() == before:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(0.3)
+    """The terminal's attributes, while and after."""
+    with on_terminal(engine, image, how, _LINES) as terminal:
+        settled(terminal, "a\n", "got a")
+        is_changed = terminal.attributes() != terminal.attributes_before
         if keys == "kill":
             engine.run("kill", "it")
         elif keys == "rm":
@@ -109,7 +97,7 @@ def puts_back(engine: Any, image: str, how: str, keys: str) -> object:
         else:
             terminal.write(keys)
         code = terminal.wait()
-        return code, terminal.attributes() == before
+        return is_changed, code, terminal.attributes() == terminal.attributes_before
 
 
 def held_back(engine: Any, image: str, keys: list[str], options: str = "") -> object:
@@ -123,9 +111,11 @@ def held_back(engine: Any, image: str, keys: list[str], options: str = "") -> ob
 
 def interrupts(engine: Any, image: str, how: str, key: str, prepare: str) -> object:
     """Ctrl-C and Ctrl-Z in raw mode are bytes: the shell's foreground job gets the signal, the shell goes on."""
-    script = f"stty -echo; {prepare}; echo ready; sleep 1000; echo code $?; exit 7"
+    script = f"stty -echo; {prepare}; echo ready; sleep 1001; echo code $?; exit 7"
     with on_terminal(engine, image, how, script) as terminal:
-        time.sleep(0.3)
+        until(
+            lambda: ["sleep", "1001"] in [line.split()[1:] for line in engine.run("top", "it", "-eo", "pid,args").lines]
+        )
         terminal.write(key)
         return terminal.wait(), terminal.screen
 
@@ -139,14 +129,13 @@ def interrupts_without(engine: Any, image: str) -> object:
 
 
 def insists(engine: Any, image: str, number: int) -> object:
-    client = engine.start("run", "--network", "none", "--name", "it", image, "sh", "-c", _IGNORES)
-    assert client.stdout.readline() == "ready\n"
+    client = engine.start("run", "--network", "none", "--name", "it", image, "sh", "-c", _NOTES)
     ended = []
-    for _ in range(3):
+    for line in ("ready\n", "got\n", "got\n"):
+        assert client.stdout.readline() == line
         ended.append(client.poll())
         client.send_signal(number)
-        time.sleep(0.4)
-    _, said = client.communicate(timeout=20)
+    _, said = client.communicate(timeout=60)
     return ended, client.returncode, "got 3 SIGTERM/SIGINTs, forcefully exiting" in said, running(engine)
 
 
@@ -159,7 +148,7 @@ def without_terminal(engine: Any, image: str, *command: str) -> object:
 def asks(engine: Any, image: str, key: str) -> object:
     with engine.terminal("container", "prune") as terminal:
         terminal.expect("continue? [y/N] ")
-        time.sleep(0.3)  # Docker asks first, and reads and listens to signals then
+        terminal.await_reader()  # Docker asks first, and listens to signals then
         terminal.write(key)
         return terminal.wait(), terminal.screen
 
@@ -174,7 +163,7 @@ def reader_leaves(engine: Any, image: str, how: str) -> object:
     client = engine.start(*words)
     client.stdout.readline()
     client.stdout.close()
-    code = client.wait(20)
+    code = client.wait(60)
     return code, "broken pipe" in client.stderr.read(), running(engine)
 
 

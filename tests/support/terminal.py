@@ -36,6 +36,16 @@ class Terminal:
         before, _, self.screen = self.screen.partition(wanted)
         return before.decode(errors="replace")
 
+    def await_reader(self) -> None:
+        """Until the command reads its terminal: a thread is in read(2) of its stdin (proc_pid_syscall(5))."""
+        call = "0 0x0 " if os.uname().machine == "x86_64" else "63 0x0 "
+        deadline = time.monotonic() + 60
+        while not any(
+            self._syscall(thread).startswith(call) for thread in os.listdir(f"/proc/{self.process.pid}/task")
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def write(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
@@ -72,6 +82,13 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _syscall(self, thread: str) -> str:
+        try:
+            with open(f"/proc/{self.process.pid}/task/{thread}/syscall") as file:
+                return file.read()
+        except OSError:
+            return ""  # it has ended
 
     def _read(self, seconds: float) -> bool:
         ready, _, _ = select.select([self.master], [], [], max(0, seconds))
