@@ -192,7 +192,7 @@ def test_restart_sends_the_signal_asked_for_and_kills_in_time(mini: Mini, host_i
     mini.detached("--name", "it", "--network", "none", host_image.name, "sh", "-c", script)
     while "ready" not in mini.run("logs", "it").out:
         pass
-    mini.run("restart", "-s", "INT", "-t", "1", "it")
+    mini.run("restart", "-s", "INT", "-t", "3", "it")
     assert mini.run("logs", "it").lines[:2] == ["ready", "int"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import layers
+from tests.support.conformance import until
 from tests.support.images import Image
 from tests.support.runner import Mini
 
@@ -152,9 +153,9 @@ def test_links_in_a_container_stay_in_it(mini: Mini, host_image: Image, tmp_path
     victim.mkdir()
     (victim / "secret").write_text("secret")
     (tmp_path / "f").write_text("f")
-    script = f"ln -s {victim} /evil; ln -s ../../../../../../../..{victim} /up; ln -s /proc/1/root /magic; sleep 600"
-    container = mini.detached(host_image.name, "sh", "-c", script)
-    time.sleep(0.2)
+    script = f"ln -s {victim} /evil; ln -s ../../../../../../../..{victim} /up; ln -s /proc/1/root /magic; "
+    container = mini.detached(host_image.name, "sh", "-c", script + "echo ready; sleep 600")
+    until(lambda: mini.run("logs", container).out == "ready")
     for path in ("/evil/f", "/up/f", "/magic/f"):
         mini.run("cp", f"{tmp_path}/f", f"{container}:{path}", check=False)
     for path in ("/evil/secret", "/up/secret", "/magic/etc/shadow", "/evil/"):
@@ -189,12 +190,14 @@ def test_a_directory_swapped_for_a_link_meanwhile(mini: Mini, host_image: Image,
 
 def test_nothing_of_the_container_is_needed(mini: Mini, host_image: Image, tmp_path: Path) -> None:
     """CVE-2019-14271: the daemon loaded libnss from the container. Here, every file in it that could be is a FIFO."""
-    script = "for d in /lib /usr/lib /lib64 /usr/lib64 /etc; do mv $d $d.old 2>/dev/null; done; sleep 600"
-    container = mini.detached(host_image.name, "/bin/sh", "-c", "echo kept > /srv/kept; " + script)
+    script = "for d in /lib /usr/lib /lib64 /usr/lib64 /etc; do mv $d $d.old 2>/dev/null; done; "
+    script += "echo ready; read x"  # no program can be executed any more
+    container = mini.detached("-i", host_image.name, "/bin/sh", "-c", "echo kept > /srv/kept; " + script)
     (tmp_path / "f").write_text("f")
-    time.sleep(0.3)
-    mini.run("cp", f"{tmp_path}/f", f"{container}:/srv/f", timeout=20)
-    mini.run("cp", f"{container}:/srv/kept", f"{tmp_path}/kept", timeout=20)
+    until(lambda: mini.run("logs", container).out == "ready")
+    mini.run("cp", f"{tmp_path}/f", f"{container}:/srv/f")
+    mini.run("cp", f"{container}:/srv/kept", f"{tmp_path}/kept")
+    assert mini.inspect(container)["State"]["Running"] is True
     assert (tmp_path / "kept").read_text() == "kept\n"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_killed import mend
+from tests.support.conformance import until
 from tests.support.images import Image
 from tests.support.killer import Killer, points
 from tests.support.runner import Mini
@@ -21,6 +22,7 @@ def test_commit(fresh_mini: Mini, host_image: Image) -> None:
     mini = fresh_mini
     mini.run("pull", "-q", host_image.name)
     container = mini.detached("--network", "none", host_image.name, "sh", "-c", "echo new > /srv/new; sleep 600")
+    until(lambda: mini.run("exec", container, "cat", "/srv/new", check=False).out == "new")
     command = ["commit", container, "made:1"]
     with Killer(mini.environ) as killer:
         total = killer.run(0, *command)

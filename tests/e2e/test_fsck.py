@@ -6,7 +6,6 @@ import glob
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from engine.context import Context
 from engine.paths import Paths
 from engine.system import fsck
 from tests.support import leaks
+from tests.support.conformance import until
 from tests.support.images import Image
 from tests.support.runner import Mini
 
@@ -39,10 +39,7 @@ def kill(mini: Mini, name: str) -> None:
     pid = mini.inspect(name)["State"]["Pid"]
     os.kill(mini.monitor(name), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while leaks.processes(mini):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not leaks.processes(mini))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.support.runner import Mini
 pytestmark = pytest.mark.requires("linux", "root", "netns")
 
 
-def _eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def _eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -85,7 +85,7 @@ def test_cpus(mini: Mini, image: Image) -> None:
 def test_pids(mini: Mini, image: Image) -> None:
     container = mini.detached("--pids-limit", "7", image.name, "sleep", "60")
     assert mini.cgroup_file(container, "pids", "pids.max", "pids.max") == "7"
-    script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done"
+    script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 60 & done"
     result = mini.run("run", "--rm", "--pids-limit", "7", image.name, "sh", "-c", script, check=False)
     assert result.code != 0
     assert "fork" in result.stderr

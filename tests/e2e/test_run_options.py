@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.conformance import until
 from tests.support.images import Image
 from tests.support.runner import Mini
 
@@ -126,6 +127,7 @@ def test_namespaces_of_another_container(mini: Mini, host_image: Image) -> None:
     mini.detached(
         "--name", "first", "--ipc", "shareable", host_image.name, "sh", "-c", "echo x > /dev/shm/x; sleep 600"
     )
+    until(lambda: mini.run("exec", "first", "cat", "/dev/shm/x", check=False).out == "x")
     shared = ["--pid", "container:first", "--ipc", "container:first", "--network", "container:first"]
     script = "tr '\\0' ' ' < /proc/1/cmdline; cat /dev/shm/x; hostname; cat /etc/hostname; ip -o -4 addr show eth0; "
     lines = mini.run("run", "--rm", *shared, host_image.name, "sh", "-c", script + "cat /etc/hosts").lines

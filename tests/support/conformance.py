@@ -15,11 +15,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from engine import linux
 from tests.support.leaks import Hierarchy, directories
 from tests.support.requirements import CHECKOUT
+
+Found = TypeVar("Found")
 
 PROBE = "/usr/local/bin/probe"
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
@@ -317,12 +319,13 @@ class Container:
 Containers = Callable[[], Container]
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Waits for what a container does meanwhile, so long at most."""
+def until(condition: Callable[[], Found], seconds: float = 60) -> Found:
+    """Waits for what a container does meanwhile, so long at most; what `condition` returns once it is true."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"{seconds} s have gone"
         time.sleep(0.01)
+    return found
 
 
 def catches(pid: int, number: int) -> bool:
