@@ -413,7 +413,7 @@ BEGUN: dict[str, str] = {}
 @pytest.fixture(scope="module")
 def fleet(engines: Both) -> Iterator[Both]:
     image = engines.names["host"]
-    BEGUN["{since}"] = str(int(time.time()))
+    BEGUN["{since}"] = f"{time.time():.9f}"
     for engine in (engines.docker, engines.mini):
         options = ["--label", "a=1", "--label", "b", "-v", "data:/data", "-m", "64m", "--memory-swap", "64m"]
         engine.run("run", "-d", "--name", "web", *options, image, "sleep", "600")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.compare.conftest import Both
 from tests.compare.test_run import mounts, plain
+from tests.support.conformance import until
 from tests.support.runner import Result
 
 pytestmark = pytest.mark.requires("linux", "root", "netns", "docker")
@@ -137,8 +138,10 @@ def test_shared_with_another_container(both: Both) -> None:
     found = []
     for engine in (both.docker, both.mini):
         name = both.names["host"]
-        script = "echo there > /dev/shm/x; sleep 600"
+        script = "echo there > /dev/shm/x; exec sleep 600"
         engine.run("run", "-d", "--name", "first", "--ipc", "shareable", "-h", "known", name, "sh", "-c", script)
+        pid = engine.run("inspect", "-f", "{{.State.Pid}}", "first").out
+        until(lambda pid=pid: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")  # type: ignore[misc]
         shared = ["--pid", "container:first", "--ipc", "container:first", "--network", "container:first"]
         script = (
             "tr '\\0' ' ' < /proc/1/cmdline; cat /dev/shm/x /etc/hostname /etc/hosts; hostname; ip -o -4 addr | wc -l"
