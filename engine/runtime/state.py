@@ -4,6 +4,7 @@
             state.json    replaced atomically; what `mini-runtime state` tells and more
             config.json   the spec as it was when the container was created
             start.sock    while it is created: init listens here for who will start it (channel.start_created)
+            notify/       where the runtime was given a $NOTIFY_SOCKET (oci_cli/notify.py)
 
 `creating` → `created` → `running` ⇄ `paused` → `stopped`. Nothing says so on the disk: the process, the socket and the freezer do,
 so a runtime that was killed leaves nothing that lies. What the container took from the host is named in state.json before it is
@@ -51,9 +52,13 @@ class Container:
         return pid if pid and start_time(pid) == self.data["startTime"] else 0
 
     @property
+    def place(self) -> str:
+        """The directory by its descriptor: a socket's name has 107 bytes at most, whatever the directory's (unix(7))."""
+        return f"/proc/self/fd/{self._fd}"
+
+    @property
     def socket(self) -> str:
-        """By the descriptor: a socket's name has 107 bytes at most, whatever the directory's (unix(7))."""
-        return f"/proc/self/fd/{self._fd}/{_SOCKET}"
+        return f"{self.place}/{_SOCKET}"
 
     @property
     def cgroup(self) -> Cgroup | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ class Story:
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -120,7 +121,8 @@ def test_a_terminal(story: Story) -> None:
         "stty -echo; tty; echo ready; cat; exit 3",
     ]
     with story.podman.terminal(*command) as terminal:
-        assert "/dev/pts/0" in terminal.expect("ready\r\n")
+        assert "/dev/pts/0" in terminal.expect("ready")
+        terminal.await_raw()
         terminal.write("word\n")
         terminal.expect("word\r\n")
         terminal.write("\x04")
@@ -138,7 +140,8 @@ def test_exec(story: Story) -> None:
     story.run("exec", "-d", container, "sh", "-c", "echo done >/tmp/done")
     wait(lambda: story.run("exec", container, "cat", "/tmp/done", check=False).out == "done")
     with story.podman.terminal("exec", "-it", container, "sh", "-c", "stty -echo; tty; cat; exit 5") as terminal:
-        terminal.expect("/dev/pts/0\r\n")
+        terminal.expect("/dev/pts/0")
+        terminal.await_raw()
         terminal.write("\x04")
         assert terminal.wait() == 5
 
@@ -211,6 +214,23 @@ def test_user_namespaces(story: Story) -> None:
     script = "cat /proc/self/uid_map; stat -c %u /etc/motd; id -u"
     lines = story.once("--uidmap 0:200000:5000 --gidmap 0:200000:5000", "sh", "-c", script).lines
     assert [line.split() for line in lines] == [["0", "200000", "5000"], ["0"], ["0"]]
+
+
+def test_a_container_says_that_it_is_ready(story: Story, tmp_path: Path) -> None:
+    """As a unit of Type=notify: conmon has a socket in the container, and tells who is the unit's main process."""
+    tell = (
+        "import os, socket, time; told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "told.sendto(b'READY=1', os.environ['NOTIFY_SOCKET']); time.sleep(600)"
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(path := f"{tmp_path}/notify")
+        listener.settimeout(20)
+        options = [*story.options, "--sdnotify=container"]
+        container = story.run(
+            "run", "-d", *options, story.image, "python3", "-c", tell, env={"NOTIFY_SOCKET": path}
+        ).out
+        told = {listener.recv(4096).decode() for _ in range(2)}
+    assert told == {"READY=1", f"MAINPID={story.inspect(container, '.State.ConmonPid')}"}
 
 
 def test_a_checkpoint_is_refused(story: Story) -> None:

@@ -36,9 +36,9 @@ class Podman:
         with open(f"{self.root}/auth.json", "w") as file:
             file.write("{}")
 
-    def run(self, *args: str, **options: Any) -> Result:
+    def run(self, *args: str, env: dict[str, str] | None = None, **options: Any) -> Result:
         """`podman ARGS…`, with the options of `Mini.run`."""
-        return run_command(self.command(*args), self.environ, **options)
+        return run_command(self.command(*args), {**self.environ, **(env or {})}, **options)
 
     def command(self, *args: str) -> list[str]:
         places = ["--root", f"{self.root}/storage", "--runroot", f"{self.root}/run", "--storage-driver", self.DRIVER]

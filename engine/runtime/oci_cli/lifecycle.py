@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.runtime.cgroups.manager import Cgroup
     from engine.runtime.hooks import Hooks
     from engine.runtime.oci_cli.context import Context
+    from engine.runtime.oci_cli.notify import Readiness
     from engine.runtime.state import Container
 
 _PATIENCE = 10  # seconds for a killed process to end
@@ -39,9 +40,14 @@ def start(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
         )
     from engine.runtime.process import channel
 
+    readiness = listen(ctx, container, container.pid)
+    pidfd = container.pidfd() if readiness else -1
     channel.start_created(container.socket)
     ctx.log.debug(f"{container.id}: process {container.pid} has executed its program")
     poststart(ctx, container, hooks_of(container.spec(), container))
+    if readiness:
+        container.unlock()
+        readiness.wait(pidfd)
     return 0
 
 
@@ -161,6 +167,15 @@ def hooks_of(spec: Spec, container: Container) -> Hooks | None:
     from engine.runtime.hooks import Hooks
 
     return Hooks(spec["hooks"], container.facts())
+
+
+def listen(ctx: Context, container: Container, pid: int) -> Readiness | None:
+    """For what the program tells $NOTIFY_SOCKET, with this process as the main one. Mostly none is asked for, nor imported."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return None
+    from engine.runtime.oci_cli import notify
+
+    return notify.listen(container, pid, ctx.log)
 
 
 def poststart(ctx: Context, container: Container, hooks: Hooks | None) -> None:

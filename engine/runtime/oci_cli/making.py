@@ -15,7 +15,7 @@ from engine import files
 from engine.errors import Conflict, MiniError, NotFound, RuntimeFault, Unsupported
 from engine.runtime import state
 from engine.runtime.oci_cli import bundle, context
-from engine.runtime.oci_cli.lifecycle import destroy, hooks_of, poststart
+from engine.runtime.oci_cli.lifecycle import destroy, hooks_of, listen, poststart
 from engine.runtime.process import channel, launch
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engine.runtime.cgroups.manager import Cgroup
     from engine.runtime.hooks import Hooks
     from engine.runtime.oci_cli.context import Context
+    from engine.runtime.oci_cli.notify import Readiness
     from engine.runtime.process.launch import InitProcess
 
 
@@ -51,6 +52,9 @@ def run(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     container = making.container
     if detach:
         making.start(process)
+        if making.readiness:
+            container.unlock()
+            making.readiness.wait(process.pidfd)
         process.close()
         return 0
     from engine.runtime.oci_cli.relay import Relay
@@ -58,7 +62,7 @@ def run(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     with Relay(process) as relay:
         making.start(process)
         container.unlock()
-        code = relay.wait()
+        code = relay.wait(making.readiness)
     if not options.get("keep"):
         try:
             container.lock()
@@ -86,6 +90,7 @@ class Making:
         self.detach = detach
         self.cgroup: Cgroup | None = None
         self.hooks: Hooks | None = None
+        self.readiness: Readiness | None = None
         bundle.check_terminal(self.spec["process"], detach, self.console_socket)
 
     def create(self) -> InitProcess:
@@ -112,6 +117,10 @@ class Making:
         process = None
         try:
             self.hooks = hooks_of(self.spec, self.container)
+            if os.environ.get("NOTIFY_SOCKET"):
+                from engine.runtime.oci_cli import notify
+
+                notify.mount(self.spec, self.container)
             self.ctx.log.debug(f"{self.id}: reserved in {self.container.directory}, its cgroup is {path}")
             process = self._launch()
             self.container.save_process(process.pid)
@@ -133,6 +142,7 @@ class Making:
 
     def start(self, process: InitProcess) -> None:
         try:
+            self.readiness = listen(self.ctx, self.container, process.pid if self.detach else os.getpid())
             process.start()
         except BaseException:
             self.undo()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+    from engine.runtime.oci_cli.notify import Readiness
     from engine.runtime.process.launch import InitProcess
 
 # Not passed on: the kernel's news for this process itself.
@@ -42,10 +43,12 @@ class Relay:
 
             termios.tcsetattr(0, termios.TCSANOW, self._saved)
 
-    def wait(self) -> int:
+    def wait(self, readiness: Readiness | None = None) -> int:
         """Blocks until the process ends; its exit code, 128 + n where signal n ended it."""
         if self._process.console >= 0:
-            self._copy()
+            self._copy(readiness)
+        if readiness:
+            readiness.wait(self._process.pidfd, to_the_end=True)
         status = self._process.wait()
         return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
@@ -70,13 +73,13 @@ class Relay:
             if size[:4] != bytes(4):
                 fcntl.ioctl(self._process.console, termios.TIOCSWINSZ, size)
 
-    def _copy(self) -> None:
+    def _copy(self, readiness: Readiness | None) -> None:
         """Between 0, 1 and the pty, until that hangs up, or the process has ended and all is read."""
         import select
 
         master = self._process.console
         poll = select.poll()
-        for fd in (0, master, self._process.pidfd):
+        for fd in (0, master, self._process.pidfd, *([readiness.fileno()] if readiness else ())):
             poll.register(fd, select.POLLIN)
         ended = False
         while True:
@@ -88,6 +91,8 @@ class Relay:
             if 0 in ready and not _forward(0, master):
                 poll.unregister(0)
                 os.write(master, b"\x04")
+            if readiness:
+                readiness.hear()
             if self._process.pidfd in ready:
                 ended = True
 
