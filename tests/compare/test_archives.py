@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.compare.conftest import Both
 from tests.support import layers
+from tests.support.conformance import until
 from tests.support.runner import run_command
 
 pytestmark = pytest.mark.requires("docker", "netns")
@@ -160,8 +160,7 @@ def test_export(both: Both, running: bool, tmp_path: Path) -> None:
         tail = "sleep 60" if running else "true"
         container = engine.run("run", "-d", "--network", "none", "-v", "/data", name, "sh", "-c", script + tail).out
         if running:
-            while "done" not in engine.run("logs", container).out:
-                time.sleep(0.05)
+            until(lambda engine=engine, container=container: "done" in engine.run("logs", container).out)  # type: ignore[misc]
         else:
             engine.run("wait", container)
         engine.run("export", "-o", f"{tmp_path}/x.tar", container)

@@ -6,12 +6,12 @@ import difflib
 import json
 import pprint
 import re
-import time
 from typing import Any
 
 import pytest
 
 from tests.compare.conftest import Both
+from tests.support.conformance import until
 from tests.support.docker import Docker
 from tests.support.runner import Mini, Result
 
@@ -140,10 +140,7 @@ def _commands(engine: Engine, image: str) -> list[object]:
 
 
 def _await_log(engine: Engine, name: str, text: str) -> None:
-    deadline = time.monotonic() + 20
-    while text not in engine.run("logs", name).stdout:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: text in engine.run("logs", name).stdout)
 
 
 def test_a_story(both: Both) -> None:
