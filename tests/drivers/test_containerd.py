@@ -42,7 +42,7 @@ class Node:
     def up(self, binary: str) -> str:
         """A task that is ready."""
         self.ctr(*self.command(binary, binary, "-d"), "sh", "-c", WAITS)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.exec(binary, "test", "-e", "/tmp/ready").code:
             assert time.monotonic() < deadline
         return binary
@@ -55,7 +55,7 @@ class Node:
         return line.split()[2]
 
     def wait(self, name: str, status: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.status(name) != status:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -93,6 +93,7 @@ def test_a_terminal(node: Node) -> None:
     script = "stty -echo; tty; echo ready; cat; exit 3"
     with node.containerd.terminal(*node.command("mini", "it", "--rm", "-t"), "sh", "-c", script) as terminal:
         assert "/dev/pts/0" in terminal.expect("ready")
+        terminal.await_raw()
         terminal.write("word\n")
         terminal.expect("word")
         terminal.write("\x04")
@@ -109,6 +110,7 @@ def test_exec(node: Node) -> None:
     command = ["task", "exec", "-t", "--exec-id", "it", name, "sh", "-c", "stty -echo; tty; cat; exit 5"]
     with node.containerd.terminal(*command) as terminal:
         terminal.expect("/dev/pts/0")
+        terminal.await_raw()
         terminal.write("\x04")
         assert terminal.wait() == 5
 

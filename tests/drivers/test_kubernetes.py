@@ -86,7 +86,7 @@ class Pod(NamedTuple):
 
     def exec(self, container: str, *command: str) -> tuple[int, str, str]:
         """ExecSync: exit code, stdout, stderr."""
-        done = self.kubelet.call("ExecSync", [(1, container), *((2, word) for word in command), (3, 20)])
+        done = self.kubelet.call("ExecSync", [(1, container), *((2, word) for word in command), (3, 60)])
         return done.get(3, [0])[0], done.get(1, [b""])[0].decode(), done.get(2, [b""])[0].decode()
 
     def log(self, name: str) -> str:
@@ -143,7 +143,7 @@ def _configuration(directory: Path, pause: str) -> str:
 
 def _await_image(containerd: Containerd, image: str) -> None:
     """CRI hears of images by events."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not cri.call(containerd.socket, "ImageService/ImageStatus", [(1, [(1, image)])]).get(1):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -30,7 +30,7 @@ class Journal:
         self._daemon = subprocess.Popen(
             [*self._enter, _DAEMON], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while subprocess.run([*self._enter, "test", "-S", _SOCKET]).returncode:
             assert time.monotonic() < deadline and self._daemon.poll() is None
             time.sleep(0.05)

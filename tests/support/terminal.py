@@ -11,6 +11,7 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Callable
 
 
 class Terminal:
@@ -39,12 +40,12 @@ class Terminal:
     def await_reader(self) -> None:
         """Until the command reads its terminal: a thread is in read(2) of its stdin (proc_pid_syscall(5))."""
         call = "0 0x0 " if os.uname().machine == "x86_64" else "63 0x0 "
-        deadline = time.monotonic() + 60
-        while not any(
-            self._syscall(thread).startswith(call) for thread in os.listdir(f"/proc/{self.process.pid}/task")
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        threads = f"/proc/{self.process.pid}/task"
+        self._until(lambda: any(self._syscall(thread).startswith(call) for thread in os.listdir(threads)))
+
+    def await_raw(self) -> None:
+        """Until the command has changed the terminal's attributes: before, control characters do not reach it as bytes."""
+        self._until(lambda: self.attributes() != self.attributes_before)
 
     def write(self, keys: str) -> None:
         os.write(self.master, keys.encode())
@@ -82,6 +83,13 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @staticmethod
+    def _until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def _syscall(self, thread: str) -> str:
         try:
