@@ -61,6 +61,9 @@ def loads(data: bytes | str) -> Any:
         value, end = _scan(text, start)
     except StopIteration as e:
         raise ValueError(f"no JSON at character {e.value}") from None
+    except SystemError:
+        # for what ends within a string, say, the C module raises an exception of json.decoder, which need not be imported
+        raise ValueError("no JSON: cut or damaged") from None
     if text[end:].strip(_BLANKS):
         raise ValueError(f"more after the JSON at character {end}")
     return value

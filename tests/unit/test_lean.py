@@ -44,6 +44,23 @@ def test_damaged(text: str | bytes) -> None:
         lean.loads(text)
 
 
+_DAMAGED = """
+import sys; sys.path.insert(0, '.'); import engine.lean
+for text in ("", "{", '{"a"', '{"a":', '{"a":1', '{"a":1,}', "[", "[1,", '"', '"a', '"' + chr(92), "nul", "-", "1 2"):
+    try:
+        print("taken:", text, engine.lean.loads(text))
+    except ValueError:
+        pass
+print("json.decoder" in sys.modules)
+"""
+
+
+def test_damaged_where_json_is_not_imported() -> None:
+    """As in mini itself: the C module has no exception of json.decoder to raise."""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", _DAMAGED], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
 def test_what_is_not_json() -> None:
     for value in (object(), {1, 2}, b"x", float("nan")):
         with pytest.raises((TypeError, ValueError)):
