@@ -10,6 +10,7 @@ to itself. Here a module is taken with all that it imports at its top, whose ord
     file: magic numbers │ length of the index │ index, marshalled │ code objects, marshalled one by one
 
 It is a cache as `__pycache__` is, lies there, and is believed under the same conditions: size and modification time of the source.
+Its name is that of the bytecode of modules.py, which is empty and never imported: so pip removes it together with that.
 """
 
 import marshal
@@ -37,7 +38,7 @@ class Pack:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.path = f"{root}/engine/__pycache__/modules.{sys.implementation.cache_tag}.pack"
+        self.path = f"{root}/engine/__pycache__/modules.{sys.implementation.cache_tag}.pyc"
         self.missed: set[str] = set()
         self.index: dict[str, Entry] = {}
         self._file = (0, 0)  # what the index is of
@@ -172,7 +173,9 @@ def install(root: str) -> None:
 
 def renew() -> None:
     """At the end of a command: packs what it had to import the long way, where that can be written."""
-    if _installed and _installed.missed and not sys.dont_write_bytecode:
+    if not _installed or not _installed.missed or sys.dont_write_bytecode:
+        return
+    if os.access(os.path.dirname(_installed.path), os.W_OK):
         from engine import repack
 
         repack.renew(_installed)

@@ -19,10 +19,7 @@ _READ = ("engine.cli.app", "engine.cli.declarations")  # whose docstrings are wh
 
 
 def renew(old: pack.Pack) -> None:
-    """Replaces the file as one step. Where two do so at once the last one stays: what it lacks is packed the next time.
-
-    Does nothing where the directory cannot be written.
-    """
+    """Replaces the file as one step. Where two do so at once the last one stays: what it lacks is packed the next time."""
     codes: dict[str, bytes] = {}
     index: dict[str, pack.Entry] = {}
     offset = 0

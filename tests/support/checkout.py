@@ -40,7 +40,14 @@ def kept(root: Path) -> str:
 
 
 def remove_kept(root: Path) -> None:
-    subprocess.run(["umount", "--quiet", kept(root)], check=False)
-    shutil.rmtree(protect.KEPT + str(root), ignore_errors=True)
+    forget(python(root))
+
+
+def forget(interpreter: Path) -> None:
+    """Takes back what `mini` keeps of an interpreter PREFIX/bin/python."""
+    kept = protect.kept_path(protect.KEPT, str(interpreter))
+    subprocess.run(["umount", "--quiet", kept], check=False)
+    top = os.path.dirname(os.path.dirname(kept))
+    shutil.rmtree(top, ignore_errors=True)
     with contextlib.suppress(OSError):  # others' are there
-        os.removedirs(protect.KEPT + str(root.parent))
+        os.removedirs(os.path.dirname(top))

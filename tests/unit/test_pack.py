@@ -59,7 +59,7 @@ def run(tree: Path) -> Callable[..., str]:
 
 
 def packed(tree: Path) -> Path:
-    return next((tree / "engine/__pycache__").glob("*.pack"))
+    return next((tree / "engine/__pycache__").glob("modules.*"))
 
 
 USE = (
@@ -175,12 +175,17 @@ def test_nothing_is_written_where_it_may_not(run: Callable[..., str], tree: Path
     assert run(USE).startswith("b c a")
 
 
+@pytest.mark.requires("root", "linux")
+def test_nothing_is_compiled_that_cannot_be_written(run: Callable[..., str]) -> None:
+    """Another user's installation: each command would take 0.2 s longer."""
+    program = "import os; from engine import a; os.setuid(65534); pack.renew(); print('engine.repack' in sys.modules)"
+    assert run(program) == "False"
+
+
 def test_nothing_is_left_beside_it(run: Callable[..., str], tree: Path) -> None:
     run(USE)
     run(USE)
-    assert [name for name in os.listdir(tree / "engine/__pycache__") if not name.endswith(".pyc")] == [
-        packed(tree).name
-    ]
+    assert [name for name in os.listdir(tree / "engine/__pycache__") if not name.endswith(".pyc")] == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +193,7 @@ def test_nothing_is_left_beside_it(run: Callable[..., str], tree: Path) -> None:
 )
 def test_the_command_line_says_the_same_from_it(tmp_path: Path, line: str) -> None:
     """The help is docstrings."""
-    shutil.copytree(f"{CHECKOUT}/engine", tmp_path / "engine", ignore=shutil.ignore_patterns("*.pack"))
+    shutil.copytree(f"{CHECKOUT}/engine", tmp_path / "engine", ignore=shutil.ignore_patterns("__pycache__"))
     library = tmp_path / f".venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
     library.mkdir(parents=True)
     (library / "site-packages").symlink_to(os.path.dirname(os.path.dirname(typer.__file__)))

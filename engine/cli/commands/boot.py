@@ -22,7 +22,20 @@ def start(context: Context) -> int:
 
 
 def install(context: Context) -> None:
-    checkout = checkout_root()
-    command = [os.path.join(checkout, "mini")] if checkout else [sys.executable, "-m", "engine"]
-    path = boot.install(context, command)
+    path = boot.install(context, _program())
     print(f"{path} is written; `systemctl enable mini` has it run at the next start of this host")
+
+
+def _program() -> list[str]:
+    """How the host is to run this mini: by its launcher, or where pip has not brought one, by the Python that runs it now."""
+    checkout = checkout_root()
+    if checkout:
+        return [os.path.join(checkout, "mini")]
+    from importlib import metadata
+
+    try:
+        files = metadata.files("mini-engine") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    launchers = [os.path.realpath(file.locate()) for file in files if file.name == "mini"]
+    return launchers[:1] or [sys.executable, "-m", "engine"]

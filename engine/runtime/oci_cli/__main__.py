@@ -2,14 +2,18 @@
 
 import sys
 
+_top = __file__.rpartition("/engine/")[0]
 if not __package__:
     # `python -I -S engine/runtime/oci_cli/__main__.py`, see engine/__main__.py
-    _checkout = __file__.rpartition("/engine/")[0]
-    sys.path += [_checkout, f"{_checkout}/.venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"]
+    sys.path += [_top, f"{_top}/.venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"]
 
-from engine import pack
+from engine import pack  # noqa: E402
 
-pack.install(__file__.rpartition("/engine/")[0])
+pack.install(_top)
+if not __package__ and _top.endswith("-packages"):
+    from engine import outside
+
+    sys.path += outside.directories(_top)
 
 from engine.runtime.oci_cli.start import main  # noqa: E402
 

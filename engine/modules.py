@@ -1,0 +1,1 @@
+"""Nothing. Where its bytecode would be, the pack of all modules' is (pack.py)."""
