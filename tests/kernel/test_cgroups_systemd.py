@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from engine.runtime.cgroups import systemd
 from engine.runtime.cgroups.fs import rmdir, tree
 from engine.runtime.cgroups.layout import Layout, detect
 from engine.runtime.cgroups.systemd import SystemdCgroup
+from tests.support.conformance import until
 from tests.support.requirements import CHECKOUT, missing
 
 pytestmark = pytest.mark.requires("linux", "root")
@@ -34,18 +34,13 @@ class Bus:
         (directory / "config").write_text(_CONFIG.format(path=directory / "socket"))
         self.address, self.log = f"unix:path={directory}/socket", directory / "log"
         self.log.touch()
-        daemon = ["dbus-daemon", f"--config-file={directory}/config", "--nofork", "--nopidfile"]
-        self.processes = [subprocess.Popen(daemon)]
-        self._await(lambda: (directory / "socket").exists())
+        daemon = ["dbus-daemon", f"--config-file={directory}/config", "--nofork", "--nopidfile", "--print-address"]
+        self.processes: list[subprocess.Popen[bytes]] = [subprocess.Popen(daemon, stdout=subprocess.PIPE)]
+        with self.processes[0].stdout as told:  # type: ignore[union-attr]
+            assert told.readline()  # it listens
         stub = [sys.executable, "-m", "tests.support.systemd_stub", self.address, root, str(self.log)]
         self.processes.append(subprocess.Popen(stub, cwd=CHECKOUT, stderr=subprocess.DEVNULL))
-        self._await(lambda: bool(self.calls()))
-
-    def _await(self, condition: Any) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(self.calls)
 
     def calls(self) -> list[list[Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -182,9 +177,9 @@ def test_a_job_that_fails(bus: tuple[Bus, Layout]) -> None:
         SystemdCgroup(layout, "mini.slice:mini:refused").create()
 
 
-def test_a_host_without_systemd(bus: tuple[Bus, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_systemd(bus: tuple[Bus, Layout], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made, layout = bus
-    monkeypatch.setattr(systemd, "BOOTED", "/nonexistent")
+    monkeypatch.setattr(systemd, "BOOTED", f"{tmp_path}/nothing")
     with pytest.raises(Unsupported, match="systemd does not run this host"):
         SystemdCgroup(layout, "mini.slice:mini:box").create()
     assert made.calls() == [["ready"]]
@@ -245,10 +240,7 @@ class TestReal:
     def test_systemd_takes_an_empty_scope_away(self, cgroup: SystemdCgroup) -> None:
         cgroup.create()
         end(member(cgroup))
-        deadline = time.monotonic() + 60
-        while cgroup.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: not cgroup.exists())
 
     def test_a_name_that_is_taken(self, cgroup: SystemdCgroup) -> None:
         cgroup.create()

@@ -21,6 +21,7 @@ from engine.paths import Paths
 from engine.runtime.network import attach, bridge, expressions, ipam, nat, netlink, nftables
 from engine.runtime.network.model import Endpoint, Network, Networks
 from tests.support import netns
+from tests.support.conformance import until
 
 pytestmark = pytest.mark.requires("root", "netns", "nft", "iproute2")
 
@@ -102,14 +103,14 @@ def _listening(pid: int | None) -> Iterator[socket.socket]:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("0.0.0.0", PORT))
         server.listen()
-        server.settimeout(5)
+        server.settimeout(30)
         return server
 
     with netns.inside(pid or os.getpid(), listen) as server:
         yield server
 
 
-def _connect(pid: int | None, address: str, seconds: float = 5) -> socket.socket:
+def _connect(pid: int | None, address: str, seconds: float = 30) -> socket.socket:
     return netns.inside(pid or os.getpid(), lambda: socket.create_connection((address, PORT), timeout=seconds))
 
 
@@ -119,7 +120,7 @@ def _seen_from(server: socket.socket, pid: int | None, address: str) -> str:
         connection, peer = server.accept()
         with connection:
             client.sendall(b"word")
-            connection.settimeout(5)
+            connection.settimeout(30)
             assert connection.recv(4) == b"word"
             connection.sendall(b"back")
             assert client.recv(4) == b"back"
@@ -206,8 +207,14 @@ def test_an_administrators_drop_holds(host: Host) -> None:
 
 def test_the_containers_interface(host: Host) -> None:
     pid, endpoint = host.container()
-    [eth0] = json.loads(_run(f"nsenter -t {pid} -n ip -j address show dev eth0"))
-    assert (eth0["address"], eth0["mtu"], eth0["operstate"]) == ("02:42:ac:1d:00:02", 1500, "UP")
+
+    def shown() -> Any:
+        return json.loads(_run(f"nsenter -t {pid} -n ip -j address show dev eth0"))
+
+    # the kernel has a worker tell it (net/core/link_watch.c)
+    until(lambda: shown()[0]["operstate"] == "UP")
+    [eth0] = shown()
+    assert (eth0["address"], eth0["mtu"]) == ("02:42:ac:1d:00:02", 1500)
     [address] = eth0["addr_info"]
     assert (address["local"], address["prefixlen"], address["broadcast"]) == ("172.29.0.2", 16, "172.29.255.255")
     [default] = json.loads(_run(f"nsenter -t {pid} -n ip -j route show default"))

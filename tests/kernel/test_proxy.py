@@ -17,8 +17,9 @@ import pytest
 
 from engine.runtime.loop import Loop
 from engine.runtime.network import proxy
+from tests.support.conformance import until
 
-pytestmark = [pytest.mark.requires("linux", "netns"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.requires("linux", "netns"), pytest.mark.timeout(120)]
 
 
 class Stand:
@@ -59,7 +60,7 @@ class Stand:
 
         self.loop.at(0, due)
         os.write(self._waker, b"x")
-        assert done.wait(10)
+        assert done.wait(60)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -83,10 +84,8 @@ def stand() -> Iterator[Stand]:
     stand = Stand()
     yield stand
     stand.close()
-    deadline = time.monotonic() + 10
-    while len(os.listdir("/proc/self/fd")) != descriptors:
-        assert time.monotonic() < deadline, "a descriptor was left open"
-        time.sleep(0.01)  # a server's thread has not quite ended
+    # a server's thread has not quite ended
+    until(lambda: len(os.listdir("/proc/self/fd")) == descriptors)
 
 
 def _serve(handle: Callable[[socket.socket], None], times: int = 1, family: int = socket.AF_INET) -> tuple[str, int]:
@@ -118,7 +117,7 @@ def test_a_side_that_is_done_still_hears_the_other(stand: Stand, family: int) ->
         client.sendall(hashlib.sha256(everything).digest() + everything)
 
     port = stand.published("tcp", _serve(handle, family=family))
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         answer = _read_all(client)
@@ -127,7 +126,7 @@ def test_a_side_that_is_done_still_hears_the_other(stand: Stand, family: int) ->
 
 def test_the_servers_end_is_the_clients_end(stand: Stand) -> None:
     port = stand.published("tcp", _serve(lambda client: client.sendall(b"bye")))
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         assert _read_all(client) == b"bye"
 
 
@@ -140,7 +139,7 @@ def test_many_connections_at_once(stand: Stand) -> None:
         ).start()
 
     port = stand.published("tcp", _serve(handle, times=50))
-    clients = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(50)]
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(50)]
     for number, client in enumerate(clients):
         client.sendall(b"%d" % number)
     for number, client in enumerate(clients):
@@ -154,11 +153,11 @@ def test_what_nobody_reads_stays_with_the_sender(stand: Stand) -> None:
     sums = []
 
     def handle(client: socket.socket) -> None:
-        go.wait(30)
+        go.wait(60)
         sums.append(len(_read_all(client)))
 
     port = stand.published("tcp", _serve(handle))
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.setblocking(False)
         sent, idle = 0, 0
         while idle < 20:
@@ -180,8 +179,9 @@ def test_nobody_there_is_a_reset_not_an_empty_answer(stand: Stand) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         target = free.getsockname()
     port = stand.published("tcp", target)
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client, pytest.raises(ConnectionResetError):
-        assert client.recv(1) != b""
+    # it may come before the connection is known to be one
+    with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.recv(1)
 
 
 def test_a_reset_is_passed_on(stand: Stand) -> None:
@@ -190,7 +190,7 @@ def test_a_reset_is_passed_on(stand: Stand) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     port = stand.published("tcp", _serve(handle))
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(b"x")
         with pytest.raises(ConnectionResetError):
             client.recv(1)
@@ -199,7 +199,7 @@ def test_a_reset_is_passed_on(stand: Stand) -> None:
 def test_connections_over_the_bound_wait(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "MAX_CONNECTIONS", 2)
     port = stand.published("tcp", _serve(lambda client: client.sendall(_read_all(client)), times=4))
-    clients = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(4)]
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(4)]
     for client in clients:
         client.sendall(b"hello")
         client.shutdown(socket.SHUT_WR)
@@ -232,7 +232,7 @@ def test_datagrams_of_each_client_come_back_to_it(stand: Stand, echo: tuple[str,
     clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(20)]
     seen = []
     for number, client in enumerate(clients):
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect((address, port))
         client.send(b"%d" % number)
     for number, client in enumerate(clients):
@@ -248,7 +248,7 @@ def test_datagrams_of_each_client_come_back_to_it(stand: Stand, echo: tuple[str,
 def test_an_answer_comes_from_the_address_that_was_asked(stand: Stand, echo: tuple[str, int]) -> None:
     port = stand.published("udp", echo, "0.0.0.0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(("127.0.0.7", port))  # takes datagrams from there only
         client.send(b"x")
         assert client.recv(99).endswith(b" x")
@@ -258,20 +258,17 @@ def test_clients_over_the_bound_and_idle_ones_are_forgotten(
     stand: Stand, echo: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proxy, "MAX_CLIENTS", 2)
-    monkeypatch.setattr(proxy, "UDP_IDLE", 0.3)
+    monkeypatch.setattr(proxy, "UDP_IDLE", 2.0)
     port = stand.published("udp", echo)
     before = len(os.listdir("/proc/self/fd"))
     clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(5)]
     for client in clients:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(("127.0.0.1", port))
         client.send(b"x")
         assert client.recv(99).endswith(b" x")
     assert len(os.listdir("/proc/self/fd")) - before - len(clients) <= 2
-    deadline = time.monotonic() + 20
-    while len(os.listdir("/proc/self/fd")) > before + len(clients):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before + len(clients))
     for client in clients:
         client.close()
 

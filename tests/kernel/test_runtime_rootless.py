@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from engine.demo import hostimage
 from tests.kernel.test_process_escape import OVERWRITE
 from tests.kernel.test_process_userns import USER, as_user, public
+from tests.support.conformance import until
 from tests.support.requirements import CHECKOUT
 
 __all__ = ["public"]  # a fixture
@@ -41,7 +41,7 @@ class Cli:
         program = [self._python, "-I", "-S", f"{CHECKOUT}/engine/runtime/oci_cli/__main__.py"]
         with open(f"{self._directory}/out", "w+") as out:
             command = [*program, "--root", f"{self._directory}/state", *args]
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True, timeout=30)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True, timeout=60)
             out.seek(0)
             return subprocess.CompletedProcess(command, done.returncode, out.read())
 
@@ -111,10 +111,7 @@ def test_an_interpreter_of_the_users_own(root: str) -> None:
         cli = Cli(directory, root, OWN, own)
         # in the background: while mini-runtime itself is there, its binary is busy
         cli.make("run", "/attack", options=("--detach",))
-        for _ in range(200):
-            if os.path.exists(f"{root}/answer"):
-                break
-            time.sleep(0.05)
+        until(lambda: os.path.exists(f"{root}/answer"))
         cli.call("delete", "--force", "c")
         assert Path(own).read_bytes() == before
         assert Path(root, "answer").read_text() == "EPERM"  # sealed
