@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from engine.runtime.cgroups.manager import Cgroup
 
 
-def freeze(cgroup: Cgroup) -> None:
-    """Returns when all have stopped. Raises RuntimeFault if they do not within 2 s; nothing is frozen then."""
+def freeze(cgroup: Cgroup, patience: float = 10.0) -> None:
+    """Returns when all have stopped. Raises RuntimeFault if they do not within so many seconds; nothing is frozen then.
+
+    A process stops where it comes out of the kernel, for which it needs a processor. runc is as patient (fs2/freezer.go).
+    """
     file, value, _ = _switch(cgroup)
     write(file, value)
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + patience
     while not is_frozen(cgroup):
         if time.monotonic() > deadline:
             thaw(cgroup)
@@ -67,7 +70,7 @@ def kill(cgroup: Cgroup) -> None:
 def _kill_frozen(cgroup: Cgroup) -> None:
     """A frozen process cannot fork; the signals take effect when it thaws."""
     try:
-        freeze(cgroup)
+        freeze(cgroup, patience=2.0)
     except (RuntimeFault, Unsupported):
         pass  # the caller's loop catches what is forked meanwhile
     try:

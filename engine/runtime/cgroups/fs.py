@@ -118,8 +118,8 @@ def tree_pids(directory: str) -> set[int]:
 
 
 def rmdir(path: str) -> None:
-    """rmdir(2) of a cgroup, waiting for dying processes up to 2 s. No error where it is gone."""
-    deadline = time.monotonic() + 2
+    """rmdir(2) of a cgroup, waiting for dying processes up to 10 s. No error where it is gone."""
+    deadline = time.monotonic() + 10
     pause = 0.0005
     while True:
         try:

@@ -239,8 +239,8 @@ class Cgroup:
         """Removes the cgroup with all below it, and its `parent` when nothing else is left in that. No error where it
         is gone.
 
-        A process that is just dying keeps its cgroup busy for some milliseconds: retried for up to 2 s, then
-        RuntimeFault.
+        A process that is just dying keeps its cgroup busy, on an idle host for some milliseconds: retried for up to 10 s,
+        then RuntimeFault.
         """
         for directory in self.directories():
             for below in tree(directory):
