@@ -53,7 +53,7 @@ def _prepare(checkout: str, extras: list[str]) -> None:
         if not os.access(checkout if installed is None else venv, os.W_OK):
             raise Failure(
                 f"{venv} is missing or out of date, and {checkout} cannot be written\n"
-                "  use a checkout of your own, or install mini: pip install PATH-OF-THE-CHECKOUT"
+                f"  use a checkout of your own, or install mini: python3 -m venv DIRECTORY && DIRECTORY/bin/pip install {checkout}"
             )
         if installed is None:
             print(f"mini: preparing its environment in {venv} (once) …", file=sys.stderr)

@@ -36,10 +36,12 @@ def run(*command: str | Path, **environ: str) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What git has of a checkout, and nothing that was made in it."""
+    """What a Dockerfile's build has of a checkout, of what git has."""
     source = tmp_path_factory.mktemp("source")
-    copied = "git ls-files -z pyproject.toml README.md LICENSE mini mini-runtime engine | xargs -0 cp --parents -t"
-    if subprocess.run(["sh", "-c", f'{copied} "$1"', "sh", source], cwd=CHECKOUT, stderr=subprocess.PIPE).returncode:
+    lines = Path(CHECKOUT, ".dockerignore").read_text().splitlines()
+    copied = 'target=$1 && shift && git ls-files -z "$@" | xargs -0 cp --parents -t "$target"'
+    command = ["sh", "-c", copied, "sh", source, *(line[1:] for line in lines if line.startswith("!"))]
+    if subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE).returncode:
         pytest.skip("not a git checkout")
     return source
 
