@@ -65,6 +65,7 @@ def release(ctx: Context, container_id: str) -> None:
     for name in files.names_in(ctx.paths.volumes_run):
         note = f"{ctx.paths.volume_run(name)}/{container_id}"
         if not os.path.exists(note):
+            forget_unused(ctx, name)
             continue
         try:
             volume = Volumes(ctx.paths).get(name)
@@ -72,14 +73,21 @@ def release(ctx: Context, container_id: str) -> None:
             files.remove_tree(ctx.paths.volume_run(name))
             continue
         with _locked(volume):
-            files.remove_file(note)
-            try:
-                os.rmdir(ctx.paths.volume_run(name))
+            if files.names_in(ctx.paths.volume_run(name)) == [container_id]:
                 _unmount(volume)
-            except OSError:
-                # somebody else has it
-                pass
+            # as long as the note is there, whoever is killed before this will be followed by somebody who does it again
+            files.remove_file(note)
+            forget_unused(ctx, name)
         events.emit(ctx.paths, "volume", "unmount", name, {"container": container_id, "driver": volume.driver})
+
+
+def forget_unused(ctx: Context, name: str) -> None:
+    """Removes the place for the notes on a volume where there are none: a monitor was killed between the two."""
+    try:
+        os.rmdir(ctx.paths.volume_run(name))
+    except OSError:
+        # somebody has the volume, or has just removed the place
+        pass
 
 
 def open_content(ctx: Context, stack: ExitStack, volume: Volume) -> int:

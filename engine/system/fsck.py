@@ -14,7 +14,7 @@ import os
 import time
 
 from engine import files, host
-from engine.containers import lifecycle, publishing, records, sharing, views
+from engine.containers import lifecycle, publishing, records, sharing, views, volumemounts
 from engine.containers.records import Record
 from engine.errors import MiniError, NotFound, StoreError
 from engine.oci.digest import is_hex_id
@@ -228,6 +228,11 @@ class ObjectCheck:
             if netcheck.unknown_interfaces(self.paths, container_id, names) and not _is_locked(path):
                 why = f"container {container_id[:12]} has it from a command that was killed"
                 self._found(RUBBISH, "network interface", why, "detach_unknown", container_id)
+        for name in files.names_in(volumes):
+            if not files.names_in(f"{volumes}/{name}"):
+                self._found(
+                    RUBBISH, f"volume {name}", "noted for those that have it, who are none", "forget_unused", name
+                )
         for name in stale_cgroups(self.ctx, self._alive):
             self._found(RUBBISH, f"cgroup {name[:12]}", "nothing runs in it", "remove_cgroup", name)
         needed = {r["chain_id"][7:] for r in [*self.store.records.values(), *self.store.removing]}
@@ -291,7 +296,7 @@ class Repair(StoreRepair):
     ORDER = (
         "quarantine_container", "reset_state", "refresh", "remove_name", "remove_container", "release", "remove_cgroup",
         "sweep_volumes", "restore_volume", "finish_volume", "make_volume", *StoreRepair.ORDER, "finish_removals",
-        "make_root", "unmount", "detach_unknown", "quarantine_network", "remove_network",
+        "make_root", "unmount", "forget_unused", "detach_unknown", "quarantine_network", "remove_network",
         "remove_half_written",
     )  # fmt: skip
 
@@ -362,6 +367,10 @@ class Repair(StoreRepair):
         sharing.unmount_shm(self.ctx, container_id)
         lifecycle.release_volumes(self.ctx, container_id)
         files.remove_tree(self.paths.container_run(container_id))
+
+    def forget_unused(self, name: str) -> str:
+        volumemounts.forget_unused(self.ctx, name)
+        return "removed"
 
     def detach_unknown(self, container_id: str) -> str:
         netcheck.detach_unknown(self.paths, container_id)

@@ -76,6 +76,8 @@ CASES: dict[str, tuple[Callable[[Mini], object], str, bool]] = {
     "volume": (lambda m: shutil.rmtree(f"{m.root}/volumes/data"), "damaged: container it: its volume data is missing", True),
     "lease": (lambda m: os.symlink("b" * 64, f"{m.root}/networks/bridge/leases/10.213.0.200"),
               "rubbish: address: container bbbbbbbbbbbb does not run", False),
+    "users of a volume": (lambda m: os.makedirs(f"{m.root}/run/volumes/data"),
+                          "rubbish: volume data: noted for those that have it, who are none", False),
     "mount point": (lambda m: os.mkdir(f"{m.root}/run/images/{'c' * 64}"), "rubbish: mount cccccccccccc: no image has it", False),
 }  # fmt: skip
 

@@ -53,7 +53,9 @@ def test_pull(fresh_mini: Mini, host_image: Image, driver: str) -> None:
 @pytest.mark.parametrize("options", ["--rm", "--name it"])
 def test_run(fresh_mini: Mini, host_image: Image, options: str) -> None:
     fresh_mini.run("pull", "-q", host_image.name)
-    command = ["run", *options.split(), "-v", "/data", "-m", "64m", host_image.name, "true"]
+    fresh_mini.run("volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "memory")
+    volumes = ["-v", "/data", "-v", "memory:/memory"]
+    command = ["run", *options.split(), *volumes, "-m", "64m", host_image.name, "true"]
     fresh_mini.run("run", "--rm", host_image.name, "true")
     with Killer(fresh_mini.environ) as killer:
         total = killer.run(0, *command)
