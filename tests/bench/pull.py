@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from engine.containers import lifecycle, records
 from engine.context import Context
+from engine.oci.runtime import Mount
 from engine.paths import Paths
 from engine.runtime import mounts
 from tests.bench import big_image
@@ -106,7 +107,8 @@ def _read_docker(docker: Docker, name: str) -> float:
     container = docker.run("create", name).out
     data = docker.run("inspect", container).json()[0]["GraphDriver"]["Data"]
     options = [f"lowerdir={data['LowerDir']}", f"upperdir={data['UpperDir']}", f"workdir={data['WorkDir']}"]
-    root = mounts.detached(mount := {"destination": "/", "type": "overlay", "options": options}, mounts.parse(mount))
+    mount: Mount = {"destination": "/", "type": "overlay", "options": options}
+    root = mounts.detached(mount, mounts.parse(mount))
     try:
         return _read(f"/proc/self/fd/{root}/.")
     finally:

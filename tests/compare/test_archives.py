@@ -12,7 +12,8 @@ import pytest
 from tests.compare.conftest import Both
 from tests.support import layers
 from tests.support.conformance import until
-from tests.support.runner import run_command
+from tests.support.docker import Docker
+from tests.support.runner import Mini, run_command
 
 pytestmark = pytest.mark.requires("docker", "netns")
 NAMES = ["host", "alpine", "busybox"]
@@ -117,15 +118,16 @@ CHANGES = [
 def test_import_with_changes(both: Both, changes: list[str], tmp_path: Path) -> None:
     (tmp_path / "root.tar").write_bytes(layers.archive(layers.directory("etc"), layers.file("etc/motd", b"hello\n")))
     options = [word for change in changes for word in ("-c", change)]
+    engines: tuple[Mini | Docker, ...] = (both.mini, both.docker)
     results = [
         engine.run("import", "-m", "by hand", *options, f"{tmp_path}/root.tar", "imported:1", check=False)
-        for engine in (both.mini, both.docker)
+        for engine in engines
     ]
     assert results[0].code == results[1].code, results
     if results[0].code:
         return
     found = []
-    for engine, result in zip((both.mini, both.docker), results, strict=True):
+    for engine, result in zip(engines, results, strict=True):
         (image,) = engine.run("image", "inspect", result.out).json()
         found.append({key: image[key] for key in ("Config", "RootFS", "Comment", "Architecture", "Os", "RepoTags")})
         engine.run("rmi", "imported:1")

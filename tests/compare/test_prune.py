@@ -7,6 +7,7 @@ What differs, with the reason: newer Dockers' `volume prune` takes anonymous vol
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def plain(said: Result) -> tuple[int, list[str]]:
     return said.code, [line.rstrip() for line in text.splitlines() if not line.startswith("  the filters are")]
 
 
-def same(both: Both, words: str, **options: object) -> list[str]:
+def same(both: Both, words: str, **options: Any) -> list[str]:
     docker = plain(both.docker.run(*words.split(), check=False, **options))
     mini = plain(both.mini.run(*words.split(), check=False, **options))
     assert mini == docker, words

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent != Path(__file__).parent:
             continue
         item.add_marker(pytest.mark.requires("root", "netns", "overlay"))
-        command = item.callspec.params["runtime"] if isinstance(item, pytest.Function) else ""
+        command = str(item.callspec.params["runtime"]) if isinstance(item, pytest.Function) else ""
         name = os.path.basename(shlex.split(command)[0])
         for mark in item.iter_markers("differs"):
             if name in mark.kwargs:

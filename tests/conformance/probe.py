@@ -29,7 +29,7 @@ def status() -> dict[str, str]:
 
 def mounts() -> list[dict[str, object]]:
     """proc_pid_mountinfo(5)"""
-    found = []
+    found: list[dict[str, object]] = []
     for line in read("/proc/self/mountinfo").splitlines():
         if " - " not in line:
             continue
@@ -91,8 +91,8 @@ def main() -> None:
     umask = os.umask(0)
     os.umask(umask)
     libc = ctypes.CDLL(None)
-    limits = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")}
-    limits = {name: [value if value >= 0 else "infinity" for value in pair] for name, pair in limits.items()}
+    pairs = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")}
+    limits = {name: [value if value >= 0 else "infinity" for value in pair] for name, pair in pairs.items()}
     namespaces = {name: read_link(f"/proc/self/ns/{name}") for name in "cgroup ipc mnt net pid time user uts".split()}
     report = {
         "args": sys.argv,

@@ -431,7 +431,7 @@ def test_preserved_descriptors(container: Container, command: str) -> None:
     with open(path, "w") as file:
         file.write("given\n")
     program = ["/usr/bin/python3", "-c", "import os; print(os.read(3, 9), os.read(4, 9))"]
-    inherited = {"close_fds": False, "preexec_fn": lambda: _open_at(path, 3, 4)}
+    inherited: Any = {"close_fds": False, "preexec_fn": lambda: _open_at(path, 3, 4)}
     if command == "run":
         container.process["args"] = program
         done = container.attempt("run", "--preserve-fds", "2", **inherited)

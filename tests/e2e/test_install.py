@@ -40,7 +40,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     lines = Path(CHECKOUT, ".dockerignore").read_text().splitlines()
     copied = 'target=$1 && shift && git ls-files -z "$@" | xargs -0 cp --parents -t "$target"'
-    command = ["sh", "-c", copied, "sh", source, *(line[1:] for line in lines if line.startswith("!"))]
+    command = ["sh", "-c", copied, "sh", str(source), *(line[1:] for line in lines if line.startswith("!"))]
     if subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE).returncode:
         pytest.skip("not a git checkout")
     return source

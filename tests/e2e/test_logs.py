@@ -37,7 +37,7 @@ def journal() -> Iterator[Journal]:
 
 
 def directory(mini: Mini, name: str) -> Path:
-    return Path(mini.root) / "containers" / mini.inspect(name)["Id"]
+    return Path(mini.root, "containers", mini.inspect(name)["Id"])
 
 
 def wait_for(mini: Mini, name: str, text: str) -> Result:

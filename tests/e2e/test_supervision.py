@@ -182,10 +182,11 @@ def test_system_start_brings_back_what_its_policy_says(mini: Mini, host_image: I
     for name, policy in policies.items():
         mini.run("run", "-d", "--name", name, "--restart", policy, host_image.name, "sleep", "60")
     mini.run("stop", "-t", "0", "p-stopped")
-    for name in ("p-no", "p-always", "p-unless"):
-        pid = state(mini, name)["Pid"]
+    monitored = ("p-no", "p-always", "p-unless")
+    pids = [state(mini, name)["Pid"] for name in monitored]
+    for name in monitored:
         os.kill(mini.monitor(name), signal.SIGKILL)
-        until(lambda pid=pid: not os.path.exists(f"/proc/{pid}"))
+    until(lambda: not [pid for pid in pids if os.path.exists(f"/proc/{pid}")])
     assert sorted(mini.run("system", "start").lines) == ["p-always", "p-unless"]
     assert mini.run("system", "start").out == ""
     running = set(mini.run("ps", "--format", "{{.Names}}").lines)

@@ -47,10 +47,10 @@ def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def signals_told(mini: Mini) -> int:
+def wait_until_told(mini: Mini, signals: int) -> None:
     """How many the client has passed on: two that come before it has taken the first are one to it (signal(7))."""
     shown = ("--filter", f"container={mini.inspect('it')['Id']}", "--filter", "event=kill")
-    return len(mini.run("events", "--since", "1h", "--until", "0s", *shown).lines)
+    wait_for(lambda: len(mini.run("events", "--since", "1h", "--until", "0s", *shown).lines) == signals)
 
 
 def status(mini: Mini) -> str:
@@ -97,7 +97,7 @@ def test_a_client_that_is_ended_puts_the_terminal_back(mini: Mini, host_image: I
 def test_three_signals_that_the_container_ignores_end_run(mini: Mini, host_image: Image) -> None:
     with on_terminal(mini, host_image, "run", "trap '' TERM; " + _LINES) as terminal:
         for passed_on in range(3):
-            wait_for(lambda n=passed_on: signals_told(mini) == n)
+            wait_until_told(mini, passed_on)
             terminal.process.send_signal(signal.SIGTERM)
         terminal.expect("got 3 SIGTERM/SIGINTs, forcefully exiting")
         assert terminal.wait() == 1
@@ -110,7 +110,7 @@ def test_who_insists_on_leaving_does_not_remove_it(mini: Mini, host_image: Image
     client = mini.start("run", "--rm", "--network", "none", "--name", "it", host_image.name, "sh", "-c", script)
     assert client.stdout and client.stdout.readline() == "ready\n"
     for passed_on in range(3):
-        wait_for(lambda n=passed_on: signals_told(mini) == n)
+        wait_until_told(mini, passed_on)
         client.send_signal(signal.SIGINT)
     client.communicate(timeout=60)
     assert (client.returncode, status(mini)) == (1, "running")

@@ -94,7 +94,16 @@ def test_gnu_tar_reads_it_and_writes_it(mini: Mini, tmp_path: Path) -> None:
     options = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "-p"]
     subprocess.run(["tar", *options, "-xf", tmp_path / "tar", "-C", tmp_path / "out"], check=True)
     assert listing(tmp_path / "out") == listing(data(mini, "from"))
-    again = [*options, "--format=pax", "--sparse", "-cf", tmp_path / "again", "-C", tmp_path / "out", "."]
+    again: list[str | Path] = [
+        *options,
+        "--format=pax",
+        "--sparse",
+        "-cf",
+        tmp_path / "again",
+        "-C",
+        tmp_path / "out",
+        ".",
+    ]
     subprocess.run(["tar", *again], check=True)
     mini.run("volume", "import", "to", str(tmp_path / "again"))
     assert listing(data(mini, "to")) == listing(data(mini, "from"))

@@ -120,7 +120,7 @@ def test_ids_of_a_mount(box: Box, tmp_path: Path) -> None:
     (data / "file").touch()
     ranges = [{"containerID": 0, "hostID": 3000, "size": 10}]
     box.mount("/data", "bind", str(data), "bind", "idmap")
-    box.spec["mounts"][-1] |= {"uidMappings": ranges, "gidMappings": ranges}  # type: ignore[misc]
+    box.spec["mounts"][-1] |= {"uidMappings": ranges, "gidMappings": ranges}
     box.process["user"] = {"uid": 3000, "gid": 3005}
     assert box.sh("stat -c %u:%g /data/file; touch /data/new; stat -c %u:%g /data/new").split() == [
         "3000:3000",
@@ -139,7 +139,7 @@ def test_ids_of_what_is_mounted_below(box: Box, tmp_path: Path, option: str, bel
     try:
         ranges = [{"containerID": 0, "hostID": 3000, "size": 10}]
         box.mount("/data", "bind", str(tmp_path / "data"), "rbind", option)
-        box.spec["mounts"][-1] |= {"uidMappings": ranges, "gidMappings": ranges}  # type: ignore[misc]
+        box.spec["mounts"][-1] |= {"uidMappings": ranges, "gidMappings": ranges}
         assert box.sh("stat -c %u:%g /data /data/below").split() == ["3000:3000", below]
     finally:
         linux.umount2(str(tmp_path / "data" / "below"))
@@ -148,7 +148,7 @@ def test_ids_of_what_is_mounted_below(box: Box, tmp_path: Path, option: str, bel
 def test_ids_of_a_file_system_that_cannot(box: Box) -> None:
     ranges = [{"containerID": 0, "hostID": 3000, "size": 10}]
     box.mount("/data", "bind", "/proc/sys", "bind")
-    box.spec["mounts"][-1] |= {"uidMappings": ranges, "gidMappings": ranges}  # type: ignore[misc]
+    box.spec["mounts"][-1] |= {"uidMappings": ranges, "gidMappings": ranges}
     with pytest.raises(Unsupported, match="cannot map the ids of /proc/sys at /data: invalid argument"):
         box.create("true")
 
@@ -195,8 +195,8 @@ class Agent:
     def _serve(self, server: socket.socket) -> None:
         listeners: list[int] = []
         while True:
-            for ready in select.select([server, *listeners], [], [])[0]:
-                if ready is server:
+            for ready in select.select([server.fileno(), *listeners], [], [])[0]:
+                if ready == server.fileno():
                     listeners += self._take(server)
                 else:
                     try:

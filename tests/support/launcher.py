@@ -7,6 +7,7 @@ PYTHON -I launcher.py CHECKOUT protect|trust exec SPEC PID     one `true` in it,
 import json
 import os
 import sys
+from typing import Any
 
 sys.path.insert(0, sys.argv[1])
 if sys.argv[2] == "protect":
@@ -18,7 +19,7 @@ from engine.runtime.process import exec as joined
 from engine.runtime.process import launch
 
 null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-options = {"stdio": (null, null, null), "cgroup": None, "seccomp": None}
+options: Any = {"stdio": (null, null, null), "cgroup": None, "seccomp": None}
 with open(sys.argv[4]) as file:
     wanted = json.load(file)
 if sys.argv[3] == "run":
@@ -26,6 +27,6 @@ if sys.argv[3] == "run":
     process.start()
     print(process.pid, flush=True)
 else:
-    process = joined.spawn(int(sys.argv[5]), {**wanted["spec"]["process"], "args": ["true"]}, **options)
+    process = joined.spawn(int(sys.argv[5]), wanted["spec"]["process"] | {"args": ["true"]}, **options)
     process.start()
     sys.exit(process.wait())

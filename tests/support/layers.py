@@ -170,7 +170,7 @@ def shown(paths: Paths, driver: Driver, diff_ids: list[str]) -> dict[bytes, dict
         return scan(place)
 
 
-def scan(top: str | bytes) -> dict[bytes, dict[str, Any]]:
+def scan(top: str | bytes | os.PathLike[str]) -> dict[bytes, dict[str, Any]]:
     """Everything at and below `top`, by relative path. Of directories neither size nor link count: file systems differ."""
     found: dict[bytes, dict[str, Any]] = {}
     pending = [(os.fsencode(top), b".")]

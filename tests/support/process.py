@@ -43,7 +43,8 @@ def make_template(directory: str) -> str:
     for layer in layers:
         with tarfile.open(layer) as tar:
             # Python before 3.11.4 knows no filters, and unpacks as this one says
-            tar.extractall(root, **({"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}))
+            options: Any = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+            tar.extractall(root, **options)
     return root
 
 

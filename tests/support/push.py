@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import requests
@@ -40,7 +41,7 @@ def push_image(
     url: str,
     repo: str,
     tag: str | None,
-    layers: list[bytes | str | os.PathLike[str]],
+    layers: Sequence[bytes | str | os.PathLike[str]],
     config_overrides: dict[str, Any] | None = None,
     compression: str = "gzip",
     media: str = "oci",

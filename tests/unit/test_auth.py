@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,8 @@ def test_a_token_is_renewed_before_it_expires(fake: FakeRegistry, monkeypatch: p
     registry.get_manifest("latest")
     registry.get_manifest("latest")
     assert len(tokens.asked) == 1
-    now = auth.time.monotonic()
-    monkeypatch.setattr(auth.time, "monotonic", lambda: now + 295)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 295)
     registry.get_manifest("latest")
     assert len(tokens.asked) == 2
     assert [h.get("Authorization") for h in fake.asked("/v2/")] == [None, "Bearer t1", "Bearer t1", "Bearer t2"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 from engine.errors import CommandNotFound, RuntimeFault
@@ -94,7 +96,7 @@ def test_sysctls_of_a_namespace_that_is_shared_are_refused() -> None:
 
 
 def test_rlimits() -> None:
-    assert rlimits._value(-1) == rlimits._value(2**64 - 1) == rlimits.resource.RLIM_INFINITY
+    assert rlimits._value(-1) == rlimits._value(2**64 - 1) == resource.RLIM_INFINITY
     assert rlimits._value(1024) == 1024
     with pytest.raises(RuntimeFault, match="the soft limit 2 is above the hard limit 1"):
         rlimits.apply([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}])

@@ -15,6 +15,7 @@ from engine.context import Context
 from engine.paths import Paths
 from engine.storage import orphans
 from engine.storage.drivers import ErofsDriver
+from engine.storage.findings import Finding
 from engine.storage.images import Image, ImageStore
 from engine.storage.layers import layer_lock
 from engine.storage.volumes import Volumes
@@ -305,7 +306,7 @@ def test_a_pull_that_begins_during_the_check_keeps_its_layer(store: Store, monke
     run = fsck.Repair.run
     report = None
 
-    def late(repair: fsck.Repair, findings: list[fsck.Finding]) -> object:
+    def late(repair: fsck.Repair, findings: list[Finding]) -> object:
         with another_process(lambda: store.images.adding().__enter__()):
             return run(repair, findings)
 

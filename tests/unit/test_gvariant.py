@@ -97,7 +97,7 @@ def _through(signature: str, value: Any) -> Any:
     return found
 
 
-_CHARACTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\0'\\")
+_CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0'\\")
 _STRINGS = st.text(_CHARACTERS).map(lambda text: (f"'{text}'", "s", text))
 _NUMBERS = st.integers(0, (1 << 64) - 1).map(lambda number: (f"uint64 {number}", "t", number))
 _BOOLEANS = st.booleans().map(lambda flag: (str(flag).lower(), "b", flag))

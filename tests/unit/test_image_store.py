@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -371,9 +372,7 @@ def test_put_killed_at_every_step(tmp_path: Path) -> None:
         other, built = Built("base", "other"), Built("base", "new")
         other.put(store, "app")
         built.store_layers(store.paths)
-        killed = killed_at(
-            step, lambda built=built, store=store: built.put(store, "app", f"app@{built.manifest_digest}")
-        )
+        killed = killed_at(step, partial(built.put, store, "app", f"app@{built.manifest_digest}"))
         check_whole(store)
         assert store.resolve("app").id in (other.id, built.id)
         built.put(store, "app", f"app@{built.manifest_digest}")
@@ -394,7 +393,7 @@ def test_remove_killed_at_every_step(tmp_path: Path, by_id: bool) -> None:
         kept = everything(store.paths)
         built.put(store, "app", f"app@{built.manifest_digest}")
         name = built.id if by_id else "app"
-        killed = killed_at(step, lambda name=name, store=store: store.remove(name))
+        killed = killed_at(step, partial(store.remove, name))
         check_whole(store)
         if store.find(built.id):
             store.remove(built.id)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_files_opened(count: int, tmp_path: Path, capsys: pytest.CaptureFixture[
         ({"filter": ["status=exited"]}, count - 3, {"name": count, "config.json": count, "state.json": count}),
         ({"all": False}, 3, {"name": count, "config.json": 3, "state.json": count + 3}),
     ):
-        given = {"all": False, "filter": [], "format": None, "last": -1, "latest": False, **options}
+        given: dict[str, Any] = {"all": False, "filter": [], "format": None, "last": -1, "latest": False, **options}
         with opened(str(tmp_path)) as found:
             ps.main(context, no_trunc=False, quiet=True, size=False, **given)
         assert len(capsys.readouterr().out.splitlines()) == shown

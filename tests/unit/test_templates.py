@@ -200,7 +200,12 @@ def test_a_column_is_as_wide_as_its_neighbours_need() -> None:
 def test_a_template_is_parsed_once_for_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
     parse = templates.parse
-    monkeypatch.setattr(templates, "parse", lambda *a, **k: parsed.append(a) or parse(*a, **k))
+
+    def noted(*args: Any) -> object:
+        parsed.append(args)
+        return parse(*args)
+
+    monkeypatch.setattr(templates, "parse", noted)
     rows = [Row("*kind", {"ID": str(n), "Name": "a"}) for n in range(1000)]
     assert templates.rows("table {{.ID}}\\t{{.Name}}", rows, HEADERS).count("\n") == 1001
     assert len(parsed) == 1

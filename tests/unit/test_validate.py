@@ -417,13 +417,13 @@ def test_a_label_without_its_module(key: str, module: str, monkeypatch: pytest.M
 
 
 def test_a_mount_label() -> None:
-    mounts = [
+    mounts: list[Any] = [
         {"destination": "/a", "type": "tmpfs", "options": ["ro"]},
         {"destination": "/b", "type": "bind", "source": "/b"},
     ]
     spec: Any = {"mounts": mounts, "linux": {"mountLabel": "a:b:c:s0"}}
     assert labels.label_mounts(spec) == [{**mounts[0], "options": ["ro", "context=a:b:c:s0"]}, mounts[1]]
-    assert labels.label_mounts({**spec, "linux": {}}) == mounts
+    assert labels.label_mounts(spec | {"linux": {}}) == mounts
 
 
 def test_labels_are_written_as_the_kernel_takes_them(tmp_path: Any) -> None:

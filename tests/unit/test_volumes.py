@@ -256,7 +256,7 @@ def test_one_name_made_and_removed_by_many_at_once(volumes: Volumes) -> None:
 def brief(value: str) -> tuple[str, str, str, set[str], str]:
     """Type, source, destination, the flags that are set, propagation."""
     mount = parse_volume_option(value, "/cwd")
-    flags = {k for k in ("readonly", "nocopy") if mount[k]} | ({mount["relabel"]} - {""})  # type: ignore[literal-required]
+    flags = {k for k in ("readonly", "nocopy") if mount[k]} | ({mount["relabel"]} - {""})
     assert mount["create_source"] == (mount["type"] == "bind")
     return mount["type"], mount["source"], mount["destination"], flags, mount["propagation"]
 
