@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_UNITS = "kmgtp"
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
@@ -49,19 +48,12 @@ def integer(text: str) -> int:
 
 
 def size(text: str) -> int:
-    """Bytes of "512m", "1.5g", "64MiB", "1 KB", "1024": powers of 1024, as go-units' RAMInBytes."""
-    end = max(text.rfind(c) for c in "0123456789. ") + 1
-    number, suffix = text[:end].removesuffix(" "), text[end:].lower()
-    if not end:
-        raise _Invalid(f"invalid size: '{text}'")
-    if number.lstrip("+-").strip("0123456789.") or number.count(".") > 1 or not number.strip("+-."):
-        raise _Invalid(f'strconv.ParseFloat: parsing "{number}": invalid syntax')
-    if number.startswith("-"):
-        raise _Invalid(f"invalid size: '{text}'")
-    unit, rest = suffix[:1], suffix[1:]
-    if suffix not in ("", "b") and (unit not in _UNITS or rest not in ("", "b", "ib")):
-        raise _Invalid(f"invalid suffix: '{suffix}'")
-    return int(float(number) * 1024 ** (_UNITS.find(unit) + 1 if unit else 0))
+    from engine import units
+
+    try:
+        return units.size(text)
+    except ValueError as e:
+        raise _Invalid(str(e)) from None
 
 
 def weight(text: str) -> int:
@@ -244,18 +236,11 @@ def port_number(text: str) -> int:
 
 def duration(text: str) -> float:
     """Seconds of Go's durations: "10s", "1h30m", "500ms", "-1m"."""
-    import re
+    from engine import units
 
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-    body = text[1:] if text[:1] in ("+", "-") else text
-    parts = re.findall(r"([0-9.]+)([a-zµ]+)", body)
     try:
-        if body == "0":
-            return 0.0
-        if not parts or "".join(number + unit for number, unit in parts) != body:
-            raise ValueError
-        return sum(float(number) * units[unit] for number, unit in parts) * (-1 if text[0] == "-" else 1)
-    except (ValueError, KeyError):
+        return units.duration(text)
+    except ValueError:
         raise UsageError(f'invalid duration "{text}"', "for instance 10s, 42m or 1h30m") from None
 
 

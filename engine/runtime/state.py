@@ -170,6 +170,12 @@ def reserve(root: str, container_id: str, data: dict[str, Any]) -> Container:
     return made
 
 
+def check_free(root: str, container_id: str) -> None:
+    """Conflict where the ID is taken: for what is looked at before `reserve`, which alone is sure."""
+    if os.path.lexists(f"{root}/{container_id}"):
+        raise Conflict("container with given ID already exists")
+
+
 def find(root: str, container_id: str) -> Container:
     """Raises NotFound."""
     check_id(container_id)

@@ -210,6 +210,59 @@ def test_a_command_that_is_none(runtime: Runtime, args: tuple[str, ...]) -> None
     assert done.code != 0 and (done.err + done.out).strip()
 
 
+@pytest.mark.parametrize(
+    "args",
+    [pytest.param((), marks=pytest.mark.differs(crun="wants one")),
+     pytest.param(("help",), marks=pytest.mark.differs(crun="has no command help"))],
+    ids=str,
+)  # fmt: skip
+def test_help_of_the_whole(runtime: Runtime, args: tuple[str, ...]) -> None:
+    """Without a command, global options or not."""
+    done = runtime.call(*args)
+    assert done.code == 0 and "create" in done.out
+
+
+@pytest.mark.differs(runc="does not look", crun="does not look")
+@pytest.mark.parametrize("command", [("list", "-q"), ("--version",), ("spec", "--help")], ids=str)
+def test_nobody_takes_what_it_says(container: Container, command: tuple[str, ...]) -> None:
+    """Not to be taken for an answer; and in words of its own."""
+    container.create()
+    with open("/dev/full", "w") as full:
+        done = container.runtime.call(*command, stdout=full)
+    assert done.code != 0
+    assert done.err.lower().count("no space left on device") == 1 and "Traceback" not in done.err
+
+
+def test_an_id_that_is_taken(container: Container) -> None:
+    """That is what is wrong, though its cgroup is taken as well."""
+    container.create()
+    for command in ("create", "run"):
+        done = container.attempt(command)
+        assert done.code != 0 and "already exists" in done.err
+    assert container.state()["status"] == "created"
+
+
+def test_a_signal_without_a_name(container: Container) -> None:
+    """As where none is given: TERM."""
+    if container.runtime.name == "crun":
+        pytest.skip("crun sends none")
+    container.started()
+    container.kill("")
+    container.wait("stopped")
+
+
+@pytest.mark.parametrize(
+    ("interval", "is_one"),
+    [*(pytest.param(word, True, marks=pytest.mark.differs(crun="has no events")) for word in ("1m30s", "300000us")),
+     ("5", False), ("0s", False)],
+)  # fmt: skip
+def test_an_interval(container: Container, interval: str, is_one: bool) -> None:
+    """runc-events(8): in Go's notation, and more than nothing."""
+    container.started()
+    done = container.runtime.call("events", "--stats", "--interval", interval, container.id)
+    assert (done.code == 0) == is_one
+
+
 def test_version(runtime: Runtime) -> None:
     """The version of the specification, too, which callers parse."""
     out = runtime.call("--version").out

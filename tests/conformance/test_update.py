@@ -62,7 +62,8 @@ def free(container: Container) -> Container:
 @pytest.mark.parametrize(
     ("text", "size"),
     [("52428800", 50 * MIB), *(pytest.param(*pair, marks=pytest.mark.differs(crun="takes the number alone")) for pair in [
-        ("50M", 50 * MIB), ("50m", 50 * MIB), ("51200k", 50 * MIB), ("50mb", 50 * MIB)])],
+        ("50M", 50 * MIB), ("50m", 50 * MIB), ("51200k", 50 * MIB), ("50mb", 50 * MIB),
+        ("50MiB", 50 * MIB), ("0.046875g", 48 * MIB)])],
 )  # fmt: skip
 def test_memory_with_a_unit(limited: Container, text: str, size: int) -> None:
     """runc-update(8): "--memory num"; a unit of 1024, as Docker's options take it."""
@@ -172,6 +173,20 @@ LAX = pytest.mark.differs(crun="takes it for nothing")
 def test_a_file_that_is_none(limited: Container, content: str) -> None:
     done = limited.runtime.call("update", "--resources", "-", limited.id, stdin=content)
     assert done.code != 0
+
+
+@pytest.mark.parametrize("name", ["", "none"])
+def test_a_file_that_is_not_there(limited: Container, name: str) -> None:
+    done = limited.runtime.call("update", "--resources", f"{limited.bundle}/{name}", limited.id)
+    assert done.code != 0 and "Errno" not in done.err
+    assert any(words in done.err.lower() for words in ("no such file or directory", "is a directory"))
+
+
+@pytest.mark.differs(crun="sets a file that is not there any more")
+def test_kernel_memory(limited: Container) -> None:
+    """Linux has no limit of it any more (6.1): that is said."""
+    done = limited.runtime.call("update", "--kernel-memory", "64000000", limited.id)
+    assert done.code == 0 and "kernel memory" in done.err.lower()
 
 
 # What it leaves alone

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from engine.errors import UsageError
-from engine.runtime.oci_cli import options
+from engine.errors import Unsupported, UsageError
+from engine.runtime.oci_cli import context, options
 from tests.support.requirements import program
 
 
@@ -44,6 +44,7 @@ def test_lines(
         ("run --nosuch x", "flag provided but not defined: -nosuch"),
         ("run --bundle", "flag needs an argument: -bundle"),
         ("run --detach=perhaps x", 'invalid boolean value "perhaps" for -detach: parse error'),
+        ("help nosuch", "No help topic for 'nosuch'"),
         ("run", '"run" requires exactly 1 argument(s)'),
         ("run a b", '"run" requires exactly 1 argument(s)'),
         ("ps", '"ps" requires a minimum of 1 argument(s)'),
@@ -54,6 +55,18 @@ def test_what_is_wrong(line: str, message: str) -> None:
     with pytest.raises(UsageError) as e:
         options.parse(line.split())
     assert e.value.message == message
+
+
+@pytest.mark.parametrize("line", ["checkpoint x", "checkpoint --help", "restore x"])
+def test_what_is_refused(line: str) -> None:
+    with pytest.raises(Unsupported, match="is not supported"):
+        options.parse(line.split())
+
+
+def test_who_makes_cgroups() -> None:
+    assert [context.Context({"cgroup-manager": word}).systemd for word in ("cgroupfs", "systemd")] == [False, True]
+    with pytest.raises(UsageError, match="--cgroup-manager: disabled"):
+        context.Context({"cgroup-manager": "disabled"})
 
 
 def _flags(runtime: str, *command: str) -> set[str]:

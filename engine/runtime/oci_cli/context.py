@@ -27,7 +27,10 @@ class Context:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.log = Log(settings.get("log"), settings.get("log-format", "text"), settings.get("debug", False))
         self.root = os.path.abspath(settings.get("root") or default_root())
-        self.systemd = settings.get("systemd-cgroup", False) or settings.get("cgroup-manager") == "systemd"
+        manager = settings.get("cgroup-manager", "cgroupfs")
+        if manager not in ("cgroupfs", "systemd"):
+            raise UsageError(f"invalid value for --cgroup-manager: {manager}", "cgroupfs and systemd are")
+        self.systemd = settings.get("systemd-cgroup", False) or manager == "systemd"
         rootless = settings.get("rootless", "auto")
         if rootless not in ("true", "false", "auto"):
             raise UsageError(f"invalid value for --rootless: {rootless}")

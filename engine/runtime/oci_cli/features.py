@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from engine.runtime import defaults, hooks, mounts, namespaces
 from engine.runtime.oci_cli import context
-from engine.runtime.oci_cli.report import indented, say
+from engine.runtime.oci_cli.log import say
+from engine.runtime.oci_cli.report import indented
 from engine.runtime.seccomp.words import ACTIONS, FLAGS, OPERATORS
 
 TYPE_CHECKING = False

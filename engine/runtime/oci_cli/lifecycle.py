@@ -53,7 +53,7 @@ def start(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
 
 def kill(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     container = state.find(ctx.root, arguments[0])
-    number = signal_number(arguments[1] if len(arguments) > 1 else "TERM")
+    number = signal_number((arguments[1:] or [""])[0] or "TERM")
     status = container.status()
     everybody = options.get("all", False) or (number == signal.SIGKILL and _is_left(container))
     if status in ("stopped", "creating") and not everybody:

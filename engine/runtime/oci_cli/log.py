@@ -54,6 +54,16 @@ class Log:
         _print(self._fd, line)
 
 
+def say(text: str) -> None:
+    """To standard output, as a whole. Raises MiniError where that takes no more."""
+    view = memoryview(text.encode(errors="surrogateescape"))
+    try:
+        while view:
+            view = view[os.write(1, view) :]
+    except OSError as e:
+        raise MiniError(f"cannot write to standard output: {os.strerror(e.errno or 0).lower()}") from e
+
+
 def _print(fd: int, line: str) -> None:
     try:
         os.write(fd, line.encode(errors="replace") + b"\n")

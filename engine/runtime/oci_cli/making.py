@@ -99,6 +99,7 @@ class Making:
         self.cgroup = context.cgroup_at(path, self.spec.get("annotations"))
         inhabitants = len(self.cgroup.pids())
         if inhabitants:
+            state.check_free(self.ctx.root, self.id)
             # they would be killed with the container
             raise Conflict(f"container's cgroup is not empty: {inhabitants} process(es) found")
         self.container = state.reserve(

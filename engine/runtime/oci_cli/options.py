@@ -5,7 +5,7 @@ By hand: importing argparse takes 12 ms, and Go's flags are others (`-name` is `
 
 from __future__ import annotations
 
-from engine.errors import UsageError
+from engine.errors import Unsupported, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ COMMANDS: dict[str, tuple[str, int, int | None, str, tuple[tuple[str, str, str],
 }
 # what follows the first argument of these is another program's
 _IN_ORDER = ("exec", "ps")
+# runc's; Podman takes it for supported where its --help succeeds
+_REFUSED = ("checkpoint", "restore")
 
 
 class Line:
@@ -151,7 +153,7 @@ class Line:
 
 
 def parse(argv: list[str]) -> Line:
-    """Reads the words after the program's name. Raises UsageError; one that the command reports has its name in `command`.
+    """Reads the words after the program's name. Raises UsageError, Unsupported.
 
     No command and `--help`, `--version` come back as they are, for the caller to answer.
     """
@@ -159,8 +161,12 @@ def parse(argv: list[str]) -> Line:
     if not words:
         return Line(settings, "", {}, [])
     command, rest = words[0], words[1:]
+    if command in ("help", "h") and not rest:
+        return Line({**settings, "help": True}, "", {}, [])
     if command in ("help", "h"):
-        return Line({**settings, "help": True}, (rest or [""])[0], {}, [])
+        command, rest = rest[0], ["--help"]
+    if command in _REFUSED:
+        raise Unsupported(f"{command} is not supported: mini-runtime does not call CRIU")
     if command not in COMMANDS:
         raise UsageError(f"No help topic for '{command}'")
     _, least, most, _, declared = COMMANDS[command]

@@ -9,6 +9,7 @@ from engine import lean
 from engine.errors import Conflict, MiniError, NotFound, Unsupported, UsageError
 from engine.runtime import state
 from engine.runtime.oci_cli import context
+from engine.runtime.oci_cli.log import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,14 +24,6 @@ _PARTS: dict[str, Any] = {
     **{name: {} for name in ("cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt")},
     "network_interfaces": None,
 }
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def say(text: str) -> None:
-    """To standard output, as a whole. Raises OSError where nobody reads it."""
-    view = memoryview(text.encode(errors="surrogateescape"))
-    while view:
-        view = view[os.write(1, view) :]
 
 
 def indented(value: Any, indent: str = "") -> str:
@@ -173,13 +166,12 @@ def _event(kind: str, container: Container, data: dict[str, Any] | None) -> None
 
 
 def _seconds(text: str) -> float:
-    """Go's durations of one unit: `500ms`, `5s`."""
-    number = text.rstrip("msh")
-    unit = _UNITS.get(text[len(number) :])
+    from engine import units
+
     try:
-        value = float(number) * (unit or 0)
+        value = units.duration(text)
     except ValueError:
-        value = 0
+        raise UsageError(f'invalid value "{text}" for -interval: parse error') from None
     if value <= 0:
         raise UsageError("duration interval must be greater than 0")
     return value

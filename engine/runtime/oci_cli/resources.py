@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from engine import files, lean
-from engine.errors import Conflict, StoreError, Unsupported, UsageError
+from engine.errors import Conflict, Unsupported, UsageError
 from engine.runtime import resources, state, validate
 
 TYPE_CHECKING = False
@@ -52,7 +54,10 @@ def update(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     container = _locked(ctx, arguments[0])
     if container.status() == "stopped":
         raise Conflict("container not running")
-    wanted = from_file(options["resources"]) if "resources" in options else from_options(options)
+    path = options.get("resources")
+    wanted = from_file(path) if path else from_options(options)
+    if any(name.startswith("kernel-memory") for name in options):
+        ctx.log.warning("kernel memory is not limited: Linux has no such limit any more")
     resources.check(wanted, "resources")
     _cgroup(container).set_limits(wanted)
     return 0
@@ -75,16 +80,20 @@ def from_file(path: str) -> Any:
     """linux.resources from a JSON file, or from standard input for `-`. Raises UsageError."""
     try:
         value = lean.loads(files.read_bytes("/dev/stdin" if path == "-" else path))
-    except (OSError, ValueError, RecursionError, StoreError) as e:
+    except OSError as e:
+        raise UsageError(f"cannot read the resources from {path}: {os.strerror(e.errno or 0).lower()}") from e
+    except (ValueError, RecursionError) as e:
         raise UsageError(f"cannot read the resources from {path}: {e}") from e
     return validate.without_nulls(value)
 
 
 def _number(text: str, is_size: bool) -> int:
-    """A size may have one of Docker's units, of 1024: `50M`, `1gb`. Raises ValueError."""
-    word = text.lower().removesuffix("b") if is_size else text
-    power = "kmgt".find(word[-1:]) + 1 if word else 0
-    return int(word[:-1]) << 10 * power if power and is_size else int(word)
+    """A size may have one of Docker's units; -1 is none. Raises ValueError."""
+    if not is_size or text == "-1":
+        return int(text)
+    from engine import units
+
+    return units.size(text)
 
 
 def from_options(options: dict[str, Any]) -> dict[str, Any]:

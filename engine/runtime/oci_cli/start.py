@@ -64,10 +64,12 @@ def _run(argv: list[str]) -> int:
             line = options.parse(argv)
         except UsageError as e:
             return _misused(argv, e, logger)
-        if line.settings.get("help") or line.options.get("help") or (not line.command and not line.settings):
-            return _say(options.usage(line.command))
         if line.settings.get("version"):
-            return _say(context.VERSION)
+            log.say(context.VERSION)
+            return 0
+        if not line.command or line.settings.get("help") or line.options.get("help"):
+            log.say(options.usage(line.command))
+            return 0
         prefix = _PREFIXES.get(line.command, "")
         failure = 255 if line.command == "exec" else 1  # runc's, so that it is none of the command's own
         ctx = context.Context(line.settings)
@@ -76,7 +78,8 @@ def _run(argv: list[str]) -> int:
     except MiniError as e:
         logger.error(e, prefix)
     except OSError as e:
-        logger.error(MiniError(f"{os.strerror(e.errno or 0).lower()}: {e.filename or e.strerror}"), prefix)
+        where = f": {e.filename}" if e.filename else ""
+        logger.error(MiniError(f"{os.strerror(e.errno or 0).lower()}{where}"), prefix)
     return failure
 
 
@@ -89,17 +92,12 @@ def _execute(ctx: Context, line: Line) -> int:
 
 
 def _misused(argv: list[str], error: UsageError, logger: Log) -> int:
-    from engine.runtime.oci_cli import options
+    from engine.runtime.oci_cli import log, options
 
     command = next((word for word in argv if word in options.COMMANDS), "")
     if error.message.startswith("No help topic"):
         logger.error(error)
         return 3
-    _say(f"Incorrect Usage: {error.message}\n\n{options.usage(command)}")
+    log.say(f"Incorrect Usage: {error.message}\n\n{options.usage(command)}")
     logger.error(error)
     return 1
-
-
-def _say(text: str) -> int:
-    os.write(1, text.encode())
-    return 0
