@@ -75,7 +75,7 @@ def test_a_pidfd(container: Container, command: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(60)
         options = ("--pidfd-socket", path, *(() if command == "create" else ("--detach",)))
         container.process["args"] = ["sleep", "60"]
         if command == "exec":
@@ -138,7 +138,7 @@ def test_kill_reaches_every_process(container: Container) -> None:
     """KILL means the container; without a PID namespace of its own the kernel does not do it."""
     pids = outliving(container)
     container.kill("KILL")
-    until(lambda: not any(is_alive(pid) for pid in pids), 5)
+    until(lambda: not any(is_alive(pid) for pid in pids), 10)
 
 
 @pytest.mark.differs(runc="is an error, before 1.2", crun="is an error")
@@ -194,7 +194,7 @@ def test_exec_ignores_that_it_is_paused(container: Container) -> None:
     process = container.runtime.start("exec", "--ignore-paused", container.id, "echo", "ok")
     until(lambda: len(processes(container.cgroup("pids"))) > 1)
     container.must("resume")
-    assert process.communicate(timeout=20)[0] == "ok\n"
+    assert process.communicate(timeout=60)[0] == "ok\n"
 
 
 @pytest.mark.differs(crun="has no --additional-gids")
@@ -306,15 +306,20 @@ def following(container: Container) -> tuple[subprocess.Popen[str], Path]:
     return process, path
 
 
+def noted(path: Path) -> list[dict[str, Any]]:
+    """The events until now. Of the line that is being written there may be a part."""
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
 @NO_EVENTS
 def test_events_end_with_the_container(container: Container) -> None:
     """One object a line, every interval."""
     container.started()
     process, path = following(container)
-    until(lambda: len(path.read_text().splitlines()) > 2)
+    until(lambda: len(noted(path)) > 2)
     container.must("delete", "--force")
-    process.communicate(timeout=20)
-    assert {json.loads(line)["type"] for line in path.read_text().splitlines()} == {"stats"}
+    process.communicate(timeout=60)
+    assert {event["type"] for event in noted(path)} == {"stats"}
 
 
 @NO_EVENTS
@@ -323,9 +328,9 @@ def test_events_tell_when_memory_lacks(container: Container) -> None:
     container.started()
     process, path = following(container)
     container.exec("/usr/bin/python3", "-c", f"held = b'x' * {100 << 20}")
-    until(lambda: {"type": "oom", "id": container.id} in [json.loads(line) for line in path.read_text().splitlines()])
+    until(lambda: {"type": "oom", "id": container.id} in noted(path))
     container.must("delete", "--force")
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 # The log
@@ -393,11 +398,17 @@ def test_two_that_do_the_same(container: Container, command: str) -> None:
         container.start()
         container.stopped()
     running = [container.runtime.start(command, container.id) for _ in range(2)]
-    codes = sorted(process.wait(timeout=20) for process in running)
+    left = "running"
+    if command == "start" and container.runtime.name == "runc":
+        # now and then the other one waits for as long as it runs: it opened the FIFO without a writer, before its name was removed
+        until(lambda: 0 in [process.poll() for process in running])
+        container.stopped()
+        left = "stopped"
+    codes = sorted(process.wait(timeout=60) for process in running)
     for process in running:
         process.communicate()
     assert codes[0] == 0
     if command == "start":
-        assert codes[1] != 0 and container.state()["status"] == "running"
+        assert codes[1] != 0 and container.state()["status"] == left
     else:
         assert not container.exists() and container.cgroups() == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.test_hooks import hook
 from tests.support.conformance import Container, Containers, Runtime, is_alive, processes, until
 
 
@@ -40,8 +41,8 @@ def _processes(container: Container) -> list[str]:
 BROKEN: dict[str, Callable[[Container], Any]] = {
     "a mount": lambda it: it.mount("/mnt", "bind", "/no/such/source", "rbind"),
     "a mount's type": lambda it: it.mount("/mnt", "nonsense", "nonsense"),
-    "a hook": lambda it: it.spec.update(hooks={"createRuntime": [{"path": "/bin/false"}]}),
-    "a hook inside": lambda it: it.spec.update(hooks={"createContainer": [{"path": "/bin/false"}]}),
+    "a hook": lambda it: it.spec.update(hooks={"createRuntime": [hook("exit 1")]}),
+    "a hook inside": lambda it: it.spec.update(hooks={"createContainer": [hook("exit 1")]}),
     "a namespace": lambda it: it.namespace("ipc", "/etc/passwd"),
     "a sysctl": lambda it: it.linux.update(sysctl={"net.ipv4.nonsense": "1"}),
     "a limit": lambda it: it.linux.update(resources={"cpu": {"period": 1}}),

@@ -270,8 +270,7 @@ def test_a_pid_file(running: Container) -> None:
     running.exec("sleep", "60", options=("--detach", "--pid-file", path))
     with open(path) as file:
         pid = int(file.read())
-    with open(f"/proc/{pid}/cmdline") as file:
-        assert file.read() == "sleep\x0060\x00"
+    until(lambda: Path(f"/proc/{pid}/cmdline").read_text() == "sleep\x0060\x00")
 
 
 def test_the_container_outlives_it(running: Container) -> None:
@@ -285,7 +284,7 @@ def test_it_ends_with_the_container(running: Container) -> None:
     with open(path) as file:
         descriptor = os.pidfd_open(int(file.read()))
     running.stopped()
-    assert select.select([descriptor], [], [], 20)[0]
+    assert select.select([descriptor], [], [], 60)[0]
     os.close(descriptor)
 
 

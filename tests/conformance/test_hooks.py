@@ -139,7 +139,7 @@ def test_the_path_of_create_container_is_the_hosts(container: Container) -> None
     path = f"{container.bundle}/program"
     with open(path, "w") as file:
         os.fchmod(file.fileno(), 0o755)
-        file.write(f"#!/bin/sh\necho ran > {container.bundle}/ran\n")
+        file.write(f"#!/bin/sh\ncat > /dev/null; echo ran > {container.bundle}/ran\n")
     container.spec["hooks"] = {"createContainer": [{"path": path}]}
     container.create()
     assert os.path.exists(f"{container.bundle}/ran")
@@ -159,7 +159,7 @@ def test_start_container_runs_inside(container: Container) -> None:
     os.makedirs(f"{container.upper}/only")
     with open(f"{container.upper}/only/inside", "w") as file:
         os.fchmod(file.fileno(), 0o755)
-        file.write("#!/bin/sh\nreadlink /proc/self/ns/mnt /proc/self/ns/pid > /seen\n")
+        file.write("#!/bin/sh\ncat > /dev/null; readlink /proc/self/ns/mnt /proc/self/ns/pid > /seen\n")
     container.spec["hooks"] = {"startContainer": [{"path": "/only/inside"}]}
     container.process["args"] = ["sh", "-c", "readlink /proc/self/ns/mnt /proc/self/ns/pid | cmp - /seen"]
     container.create()
@@ -245,7 +245,7 @@ def test_without_args(container: Container) -> None:
     path = f"{container.bundle}/program"
     with open(path, "w") as file:
         os.fchmod(file.fileno(), 0o755)
-        file.write(f"#!/bin/sh\necho $# > {container.bundle}/seen\n")
+        file.write(f"#!/bin/sh\ncat > /dev/null; echo $# > {container.bundle}/seen\n")
     container.spec["hooks"] = {"createRuntime": [{"path": path}]}
     container.create()
     with open(f"{container.bundle}/seen") as file:
@@ -350,7 +350,7 @@ def test_a_hook_killed_by_a_signal(container: Container) -> None:
 
 def test_the_first_of_args_is_the_name(container: Container) -> None:
     """Hooks: "`args` … with the same semantics as execv's argv": what is executed is `path`."""
-    script = "import sys; open(sys.argv[1], 'wb').write(open('/proc/self/cmdline', 'rb').read())"
+    script = "import sys; sys.stdin.read(); open(sys.argv[1], 'wb').write(open('/proc/self/cmdline', 'rb').read())"
     path = f"{container.bundle}/seen"
     hooks = {"createRuntime": [{"path": os.path.realpath(sys.executable), "args": ["a name", "-c", script, path]}]}
     container.spec["hooks"] = hooks

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from tests.support.conformance import Container, Containers, Runtime, is_alive, until
+from tests.support.conformance import Container, Containers, Runtime, catches, is_alive, until
 
 # Without an ID, or with one that is not there
 
@@ -309,9 +309,10 @@ def test_run_passes_signals_on(container: Container) -> None:
     container.process["args"] = ["sh", "-c", "trap 'exit 7' TERM; touch /ready; while :; do sleep 0.01; done"]
     container.save()
     process = container.runtime.start("run", "--bundle", container.bundle, container.id)
-    until(lambda: os.path.exists(f"{container.upper}/ready"))
+    # crun does so when the program may run already
+    until(lambda: os.path.exists(f"{container.upper}/ready") and catches(process.pid, signal.SIGTERM))
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 7
 
 

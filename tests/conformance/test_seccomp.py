@@ -292,7 +292,7 @@ def _notified(container: Container) -> tuple[dict[str, Any], int, Any]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(60)
         container.linux["seccomp"] = profile(
             rule("SCMP_ACT_NOTIFY"), listenerPath=path, listenerMetadata="of the agent's"
         )
@@ -301,7 +301,7 @@ def _notified(container: Container) -> tuple[dict[str, Any], int, Any]:
         process = container.runtime.start("run", "--bundle", container.bundle, container.id)
         connection, _ = listener.accept()
     with connection:
-        connection.settimeout(20)
+        connection.settimeout(60)
         data, messages, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(64))
         while data.count(b"{") > data.count(b"}"):
             data += connection.recv(65536)
@@ -329,7 +329,7 @@ def test_notify(container: Container) -> None:
     number = struct.unpack_from("Q", _received(descriptor))[0]
     fcntl.ioctl(descriptor, SECCOMP_IOCTL_NOTIF_SEND, struct.pack("QqiI", number, 0, -errno.EDOM, 0))
     os.close(descriptor)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert "Numerical argument out of domain" in err
     assert state["fds"] == ["seccompFd"]
 
@@ -339,7 +339,7 @@ def test_an_agent_that_goes(container: Container) -> None:
     container.process["args"] = ["mkdir", "/tmp/new"]
     _, descriptor, process = _notified(container)
     os.close(descriptor)
-    assert "Function not implemented" in process.communicate(timeout=20)[1]
+    assert "Function not implemented" in process.communicate(timeout=60)[1]
 
 
 def test_notify_in_exec(container: Container) -> None:
@@ -348,7 +348,7 @@ def test_notify_in_exec(container: Container) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(60)
         container.linux["seccomp"] = profile(rule("SCMP_ACT_NOTIFY"), listenerPath=path)
         container.started("sleep", "60")
         process = container.runtime.start("exec", container.id, "mkdir", "/tmp/new")
@@ -359,14 +359,14 @@ def test_notify_in_exec(container: Container) -> None:
                 descriptors += socket.recv_fds(connection, 65536, 1)[1]
     for descriptor in descriptors:
         os.close(descriptor)
-    assert "Function not implemented" in process.communicate(timeout=20)[1]
+    assert "Function not implemented" in process.communicate(timeout=60)[1]
 
 
 def test_the_container_process_state(container: Container) -> None:
     """The Container Process State: `ociVersion`, `fds`, `pid`, `metadata`, `state`."""
     state, descriptor, process = _notified(container)
     os.close(descriptor)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert (state["metadata"], state["fds"]) == ("of the agent's", ["seccompFd"])
     assert state["state"]["id"] == container.id and state["state"]["bundle"] == container.bundle
     assert state["state"]["status"] in ("creating", "created", "running")

@@ -24,10 +24,10 @@ class Console(NamedTuple):
 
     def receive(self) -> int:
         """The master's descriptor: one message with one of them (SCM_RIGHTS)."""
-        self.listener.settimeout(20)
+        self.listener.settimeout(60)
         connection, _ = self.listener.accept()
         with connection:
-            connection.settimeout(20)
+            connection.settimeout(60)
             _, messages, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(4))
         numbers = array.array("i")
         numbers.frombytes(messages[0][2][:4])
@@ -219,7 +219,7 @@ def test_the_streams_are_all_the_terminal(container: Container, console: Console
 def test_exec_with_a_console_size(container: Container, console: Console) -> None:
     """Process: `consoleSize` of the document of exec. crun sets it when the program may run already."""
     container.started()
-    script = 'n=100; while [ "$(stty size)" = "0 0" ] && [ $n -gt 0 ]; do n=$((n - 1)); sleep 0.01; done; stty size'
+    script = 'n=3000; while [ "$(stty size)" = "0 0" ] && [ $n -gt 0 ]; do n=$((n - 1)); sleep 0.01; done; stty size'
     process = {"args": ["sh", "-c", script], "terminal": True, "consoleSize": {"height": 10, "width": 110}}
     options = ("--tty", "--detach", "--console-socket", console.path)
     assert container.exec_process(process, *options).code == 0

@@ -106,7 +106,7 @@ class Runtime:
         with _file(stdin) as given, _file() as out, _file() as err:
             process = self.start(*args, **{"stdin": given, "stdout": out, "stderr": err} | more)
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -329,10 +329,10 @@ def until(condition: Callable[[], Found], seconds: float = 60) -> Found:
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether the process has a handler for the signal (proc_pid_status(5))."""
+    """Whether the process has a handler for the signal, or has blocked it, to read it (proc_pid_status(5))."""
     with open(f"/proc/{pid}/status") as file:
-        caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt:"))
-    return bool(caught & 1 << number - 1)
+        masks = [int(line.split()[1], 16) for line in file if line.startswith(("SigCgt:", "SigBlk:"))]
+    return any(mask & 1 << number - 1 for mask in masks)
 
 
 def is_alive(pid: int) -> bool:
