@@ -7,6 +7,7 @@ import os
 import select
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,7 +152,7 @@ def test_the_umask_of_the_container(container: Container) -> None:
 @pytest.mark.parametrize("command", ["run", "exec"])
 def test_it_may_run_on_every_processor(container: Container, command: str) -> None:
     """What its caller is pinned to is not the container's: its cpuset is."""
-    pinned = {"preexec_fn": lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])}
+    pinned: Any = {"preexec_fn": lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])}
     if command == "exec":
         container.started()
         done = container.exec(PROBE, **pinned)

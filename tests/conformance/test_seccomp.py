@@ -316,7 +316,7 @@ def _received(descriptor: int) -> bytes:
         request = bytearray(80)
         try:
             fcntl.ioctl(descriptor, SECCOMP_IOCTL_NOTIF_RECV, request)
-            return request
+            return bytes(request)
         except FileNotFoundError:
             continue
     raise AssertionError("no request is left standing")

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, Literal, NamedTuple, TypeVar
 
 from engine import linux
 from tests.support.leaks import Hierarchy, directories
@@ -319,7 +319,7 @@ class Container:
 Containers = Callable[[], Container]
 
 
-def until(condition: Callable[[], Found], seconds: float = 60) -> Found:
+def until(condition: Callable[[], Found | Literal[False]], seconds: float = 60) -> Found:
     """Waits for what a container does meanwhile, so long at most; what `condition` returns once it is true."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -43,7 +43,7 @@ def sha(data: bytes) -> str:
 
 def test_everything_an_inode_can_say(driver: ErofsDriver) -> None:
     capability = b"\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-    records = [
+    records: list[tuple[str | bytes, str | bytes]] = [
         ("SCHILY.xattr.user.b", "2"),
         ("SCHILY.xattr.user.a", ""),
         (b"SCHILY.xattr.security.capability", capability),

@@ -443,7 +443,7 @@ SCRAPS = [b'"Config"', b"null", b"-1", b'"sha256:', b"[[", b"{}", b"\0", b"\xff"
 
 
 @st.composite
-def mutations(draw: st.DrawFn) -> Iterator[tuple[int, int, bytes]]:
+def mutations(draw: st.DrawFn) -> list[tuple[int, float, bytes]]:
     """(which member's bytes, where in them, what instead)."""
     return draw(
         st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1), st.sampled_from(SCRAPS)), min_size=1, max_size=4)

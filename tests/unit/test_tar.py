@@ -99,7 +99,7 @@ def test_pax_times(text: str, nanoseconds: int) -> None:
 
 
 def test_pax_says_more_than_the_header() -> None:
-    records = [
+    records: list[tuple[str | bytes, str | bytes]] = [
         ("path", "päth/of\nlines"),
         ("uid", "3000000000"),
         ("gid", "4000000000"),
