@@ -6,11 +6,16 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import isolation, requirements
 from tests.support.images import DebianRegistry, Images, Registry
 from tests.support.runner import Mini
 from tests.support.serve import Serving
+
+# how long an example takes, or its making, says nothing where other test runs take the processor
+settings.register_profile("mini", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mini")
 
 
 def pytest_configure(config: pytest.Config) -> None:

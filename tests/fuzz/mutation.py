@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 EXAMPLES = int(os.environ.get("MINI_FUZZ_EXAMPLES") or 0)
 FUZZ = settings(
     max_examples=EXAMPLES or 800,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

@@ -8,7 +8,7 @@ import tempfile
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.paths import Paths
@@ -141,7 +141,7 @@ def reduced(found: dict[bytes, dict[str, Any]]) -> dict[str, Any]:
     [pytest.param((ErofsDriver, DirectoryDriver), marks=pytest.mark.requires("erofs")), (DirectoryDriver,)],
     ids=["both", "directory"],
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(stack=st.lists(LAYER, min_size=1, max_size=4))
 def test_random_stacks(kinds: tuple[type[Driver], ...], stack: list[list[Operation]]) -> None:
     model: Model = {}

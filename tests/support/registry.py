@@ -307,7 +307,7 @@ def hold(until: threading.Event, after: int = 0) -> Action:
     def act(handler: Handler) -> bool:
         _, data = handler.fake.content[handler.path]
         handler.answer(200, data[:after], length=len(data))
-        until.wait(20)
+        until.wait(100)
         handler.close_connection = True
         return True
 

@@ -38,7 +38,7 @@ def test_at_once_none_waits_for_another_and_the_last_may_end_first(capsys: pytes
 
     def act(name: str) -> None:
         following = chr(ord(name) + 1)
-        assert name == "c" or ended[following].wait(20)
+        assert name == "c" or ended[following].wait(60)
         ended[name].set()
 
     assert each(NAMES, act, echo=True, at_once=True) == 0

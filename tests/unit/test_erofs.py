@@ -193,7 +193,7 @@ WILD = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
 KINDS = st.sampled_from([layers.FILE, layers.LINK, layers.SYMLINK, layers.CHAR, layers.DIR, layers.FIFO])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.lists(st.tuples(WILD, KINDS, WILD), max_size=6), max_size=3))
 def test_whatever_is_accepted_can_be_written_and_read_back(stack: list[list[tuple[str, bytes, str]]]) -> None:
     """Wild names, links and types: our own error, or an image in which every directory is in order and every nid right."""

@@ -102,7 +102,9 @@ def test_fifty_at_once_get_fifty_addresses(directory: str) -> None:
 
 
 def test_killed_at_any_instant_it_leaves_whole_leases_only(directory: str) -> None:
+    os.makedirs(directory, exist_ok=True)
     for round_ in range(15):
+        before = len(os.listdir(directory))
         pid = os.fork()
         if pid == 0:
             try:
@@ -110,7 +112,9 @@ def test_killed_at_any_instant_it_leaves_whole_leases_only(directory: str) -> No
                     ipam.reserve(directory, "10.0.0.0/8", "10.0.0.1", f"{round_}-{i}".ljust(64, "x"))
             finally:
                 os._exit(0)
-        time.sleep(0.003 + round_ / 1000)
+        while len(os.listdir(directory)) == before:
+            time.sleep(0.001)
+        time.sleep(round_ / 1000)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     held = ipam.leases(directory)

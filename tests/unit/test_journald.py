@@ -24,7 +24,7 @@ F_GET_SEALS, ALL_SEALS = 1034, 15
 def receiver(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind(f"{tmp_path}/socket")
-        made.settimeout(10)
+        made.settimeout(60)
         yield made
 
 

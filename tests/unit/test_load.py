@@ -418,7 +418,7 @@ def test_a_layer_that_fails_ends_the_others(ctx: Context, loaded: Load, monkeypa
 
     def slowly(file: archives.ArchiveFile, size: int = 1) -> bytes:
         if file.size == len(big):
-            assert given_up.wait(20)
+            assert given_up.wait(60)
         return read(file, size)
 
     def interrupt(loading: loads._Loading) -> None:
@@ -450,7 +450,7 @@ def mutations(draw: st.DrawFn) -> list[tuple[int, float, bytes]]:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.booleans(), mutations(), st.floats(0, 1))
 def test_no_archive_makes_an_error_that_is_not_ours(
     tmp_path_factory: pytest.TempPathFactory, is_oci: bool, changes: list[tuple[int, float, bytes]], cut: float

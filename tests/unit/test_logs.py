@@ -110,7 +110,7 @@ def test_a_local_record_is_what_dockers_protobuf_makes() -> None:
 
 
 @pytest.mark.parametrize("driver", [JSON_FILE, LOCAL])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pieces=st.lists(st.tuples(st.booleans(), st.binary(max_size=40000)), max_size=6))
 def test_every_byte_comes_back(tmp_path_factory: Any, driver: str, pieces: list[tuple[bool, bytes]]) -> None:
     directory = tmp_path_factory.mktemp("log")
@@ -274,7 +274,7 @@ def test_what_is_no_record_is_left_out(tmp_path: Path) -> None:
     assert lines(tmp_path) == [b"1\n", b"2\n"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.integers(0, 200))
 def test_damage_in_a_local_log_is_told_or_left_out(tmp_path_factory: Any, noise: bytes, at: int) -> None:
     """No other exception, no endless loop, whatever is in the file."""

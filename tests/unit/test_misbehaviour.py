@@ -71,7 +71,7 @@ def _names(folder: str) -> list[str]:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(Transport.__init__, "__defaults__", (3, 0.001))
-    monkeypatch.setattr(transport, "STALL_TIME", 0.2)
+    monkeypatch.setattr(transport, "STALL_TIME", 0.5)
     monkeypatch.setattr(transport, "STALL_BYTES", 1000)  # far below what a loaded machine brings, far above a drip
     with FakeRegistry() as fake:
         yield Bench(fake, tmp_path / "root")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import signal
 import socket
+import termios
 import threading
-import time
 import tty
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from engine.runtime.attach import connect, listen
 from engine.runtime.logs import drivers
 from engine.runtime.logs.writer import Entry
 from engine.runtime.monitor import Monitor, Stdio
+from tests.support.conformance import until
 
 pytestmark = pytest.mark.requires("linux")
 
@@ -145,7 +147,7 @@ def test_several_clients_by_the_socket(tmp_path: Path) -> None:
     fd, pid = monitored(["sh", "-c", "read x; echo got $x"], deep, stdin=True, listening=True)
     second = connect(str(deep))
     second.send(attach.frame(attach.HELLO, b"\x00\x01"))
-    time.sleep(0.1)
+    until(lambda: fcntl.ioctl(second, termios.TIOCOUTQ, bytes(4)) == bytes(4))  # unix(7): the monitor has read it
     assert collect(fd, b"word\n")[:2] == (0, b"got word\n")
     buffer = bytearray()
     while data := second.recv(4096):
@@ -156,12 +158,12 @@ def test_several_clients_by_the_socket(tmp_path: Path) -> None:
 
 
 def test_a_client_that_sends_rubbish_is_dropped(tmp_path: Path) -> None:
-    fd, pid = monitored(["sh", "-c", "sleep 0.5; echo fine"], tmp_path, listening=True)
+    fd, pid = monitored(["sh", "-c", "read x; echo fine"], tmp_path, stdin=True, listening=True)
     for rubbish in (b"\xff" * 64, attach.frame(attach.HELLO, b"x"), attach.frame(attach.RESIZE, b"12345")):
         client = connect(str(tmp_path))
         client.send(rubbish)
         client.close()
-    assert collect(fd)[:2] == (0, b"fine\n")
+    assert collect(fd, b"go\n")[:2] == (0, b"fine\n")
     os.waitpid(pid, 0)
 
 

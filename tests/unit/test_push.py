@@ -406,7 +406,7 @@ def test_a_push_that_is_ended_leaves_nothing_that_has_a_name(bench: Bench, numbe
 
     def stuck(handler: Any) -> bool:
         arrived.set()
-        go_on.wait(20)
+        go_on.wait(60)
         handler.reset()
         return True
 
@@ -418,9 +418,9 @@ def test_a_push_that_is_ended_leaves_nothing_that_has_a_name(bench: Bench, numbe
         [sys.executable, "-m", "engine", "--root", bench.ctx.paths.root, "push", name],
         cwd=CHECKOUT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert arrived.wait(20)
+    assert arrived.wait(60)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     go_on.set()
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     assert "Traceback" not in err

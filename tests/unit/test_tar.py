@@ -228,7 +228,7 @@ def test_hostile_tars_are_refused(tar: bytes) -> None:
         read_all(tar + bytes(1024) if len(tar) % 512 == 0 else tar)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damage_raises_nothing_but_our_own_error(data: st.DataObject) -> None:
     good = layers.archive(

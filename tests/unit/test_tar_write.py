@@ -47,7 +47,7 @@ def fields(entry: Entry) -> dict[str, object]:
     return {name: getattr(entry, name) for name in Entry.__slots__ if name != "offset"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(entries(), max_size=5))
 def test_what_is_written_is_what_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Entry]) -> None:
     path = tmp_path_factory.getbasetemp() / "written.tar"
