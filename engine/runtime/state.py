@@ -17,17 +17,19 @@ import fcntl
 import os
 
 from engine import files
-from engine.errors import Conflict, NotFound, UsageError
+from engine.errors import Conflict, NotFound, StoreError, UsageError
 from engine.lean import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from engine.oci.runtime import Spec
     from engine.runtime.cgroups.manager import Cgroup
 
 _SOCKET = "start.sock"
+_ALWAYS = {"ociVersion", "bundle", "rootfs", "created", "owner", "annotations", "cgroup", "creator", "creatorStartTime"}
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,-.")
 
 
@@ -177,7 +179,7 @@ def check_free(root: str, container_id: str) -> None:
 
 
 def find(root: str, container_id: str) -> Container:
-    """Raises NotFound."""
+    """Raises NotFound, StoreError where its state is damaged."""
     check_id(container_id)
     directory = f"{root}/{container_id}"
     return Container(directory, _read(directory), _open(directory))
@@ -193,22 +195,28 @@ def remove_reserved(root: str, container_id: str) -> bool:
     return True
 
 
-def find_all(root: str) -> list[Container]:
-    """Every container there is, by ID."""
+def find_all(root: str, damaged: Callable[[str], None]) -> list[Container]:
+    """Every container there is, by ID. `damaged` is told of a state that cannot be read."""
     found = []
     for name in files.names_in(root):
         try:
-            found.append(find(root, name))
+            if os.path.isdir(f"{root}/{name}"):
+                found.append(find(root, name))
         except (NotFound, UsageError):
             continue
+        except StoreError as e:
+            damaged(e.message)
     return found
 
 
 def _read(directory: str) -> dict[str, Any]:
+    path = f"{directory}/state.json"
     try:
-        data: dict[str, Any] = files.read_json(f"{directory}/state.json")
+        data: dict[str, Any] = files.read_json(path)
     except FileNotFoundError:
         raise NotFound("container does not exist") from None
+    if not isinstance(data, dict) or not data.keys() >= _ALWAYS:
+        raise StoreError(f"{path} is damaged: no container's state")
     return data
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import Conflict, NotFound, UsageError
+from engine.errors import Conflict, NotFound, StoreError, UsageError
 from engine.runtime import state
 
 pytestmark = pytest.mark.requires("linux")
@@ -57,6 +57,19 @@ def test_what_is_no_id(name: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '"text"', '{"pid": 1}'])
+def test_a_damaged_state(container: state.Container, tmp_path: Path, content: str) -> None:
+    """It is told of, and the others are there."""
+    state.reserve(str(tmp_path), "c2", facts())
+    (tmp_path / "c1/state.json").write_text(content)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="c1/state.json is damaged"):
+        state.find(str(tmp_path), "c1")
+    told: list[str] = []
+    assert [found.id for found in state.find_all(str(tmp_path), told.append)] == ["c2"]
+    assert [text.partition(" is damaged")[0] for text in told] == [f"{tmp_path}/c1/state.json"]
+
+
 def test_states(container: state.Container, sleeper: subprocess.Popen[bytes]) -> None:
     """Told by the process and the socket, not by what somebody wrote before he was killed."""
     assert container.status() == "creating"
@@ -91,7 +104,7 @@ def test_a_name_without_a_state(tmp_path: Path) -> None:
     (tmp_path / "c1").mkdir()
     with pytest.raises(NotFound):
         state.find(str(tmp_path), "c1")
-    assert state.find_all(str(tmp_path)) == []
+    assert state.find_all(str(tmp_path), pytest.fail) == []
     assert state.remove_reserved(str(tmp_path), "c1")
     assert os.listdir(tmp_path) == []
 

@@ -45,7 +45,7 @@ def state_(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
 def list_(ctx: Context, options: dict[str, Any], arguments: list[str]) -> int:
     if ctx.root != context.default_root() and not os.path.isdir(ctx.root):
         raise NotFound(f"--root {ctx.root}: no such directory")
-    containers = state.find_all(ctx.root)
+    containers = state.find_all(ctx.root, ctx.log.warning)
     if options.get("quiet"):
         say("".join(f"{container.id}\n" for container in containers))
         return 0
