@@ -44,12 +44,12 @@ tcp(server)
 """
 _ASK = """\
 import socket, sys
-kind, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+kind, address, port, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 if kind == "tcp":
-    client = socket.create_connection((address, port), timeout=2)
+    client = socket.create_connection((address, port), timeout=seconds)
 else:
     client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-    client.settimeout(1)
+    client.settimeout(seconds)
     client.connect((address, port))
     client.send(b"?")
 print(client.recv(99).decode(), end="")
@@ -81,9 +81,9 @@ class Asker:
     def __init__(self, mini: Mini, peer: Peer | None = None) -> None:
         self.mini, self.peer = mini, peer
 
-    def __call__(self, who: str, kind: str, address: str, port: int) -> str | None:
-        """What the server says; None where there was no answer."""
-        words = ["python3", "-c", _ASK, kind, address, str(port)]
+    def __call__(self, who: str, kind: str, address: str, port: int, seconds: float = 30) -> str | None:
+        """What the server says; None where there was no answer. Where none is expected, fewer seconds will do."""
+        words = ["python3", "-c", _ASK, kind, address, str(port), str(seconds)]
         if who == "peer":
             assert self.peer
             words = ["nsenter", "-t", str(self.peer.process.pid), "-n", *words]
@@ -155,11 +155,11 @@ def test_every_form_from_everywhere(mini: Mini, host_image: Image, peer: Peer) -
     ask = Asker(mini, peer)
     rows = [(kind, *row) for row in expected for kind in ("tcp", "udp")]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        said = list(pool.map(lambda row: ask(row[1], row[0], row[2], row[3]), rows))
+        said = list(pool.map(lambda row: ask(row[1], row[0], row[2], row[3], 30 if expected[row[1:]] else 1), rows))
     assert dict(zip(rows, said, strict=True)) == {row: expected[row[1:]] for row in rows}
-    assert ask("peer", "tcp", HERE, 8086) == THERE and ask("peer", "tcp", HERE6, 8086) is None
+    assert ask("peer", "tcp", HERE, 8086) == THERE and ask("peer", "tcp", HERE6, 8086, 1) is None
     assert ask("peer", "tcp", HERE, 8087) == THERE
-    assert ask("peer", "tcp", HERE, 8090) == THERE and ask("peer", "tcp", HERE, 8091) is None
+    assert ask("peer", "tcp", HERE, 8090) == THERE and ask("peer", "tcp", HERE, 8091, 1) is None
     assert sibling
 
 
@@ -191,9 +191,9 @@ def test_an_internal_network_publishes_nothing_and_its_containers_reach_no_port(
     inmate = _sleep(mini, host_image, "--network", "cell", "--name", "inmate")
     _serve(mini, host_image, "-p", "8080:80")
     ask = Asker(mini, peer)
-    assert ask("host", "tcp", "127.0.0.1", 8070) is None and not any("8070" in e for e in _elements())
+    assert ask("host", "tcp", "127.0.0.1", 8070, 1) is None and not any("8070" in e for e in _elements())
     gateway = mini.inspect(inmate)["NetworkSettings"]["Networks"]["cell"]["Gateway"] or "0.0.0.0"
-    assert ask("inmate", "tcp", gateway, 8080) is None
+    assert ask("inmate", "tcp", gateway, 8080, 1) is None
     assert ask("peer", "tcp", HERE, 8080) == THERE
 
 
@@ -218,8 +218,8 @@ def test_what_is_published_at_localhost_stays_there(mini: Mini, host_image: Imag
             subprocess.run(damage.split(), check=True)
             mini.run("network", "reload")
         for kind in ("tcp", "udp"):
-            assert ask("peer", kind, "127.0.0.1", 8081) is None
-            assert ask("peer", kind, mini.address(server), 80) is None
+            assert ask("peer", kind, "127.0.0.1", 8081, 1) is None
+            assert ask("peer", kind, mini.address(server), 80, 1) is None
             assert ask("host", kind, "127.0.0.1", 8081) is not None
     counted = subprocess.run(["nft", "list", "table", "ip", "watch"], capture_output=True, text=True).stdout
     subprocess.run(["nft", "delete", "table", "ip", "watch"], check=True)
@@ -239,8 +239,8 @@ def test_an_administrators_drop_holds(mini: Mini, host_image: Image, peer: Peer)
     )
     subprocess.run(["nft", "-f", "-"], check=True, text=True, input=rules)
     try:
-        assert ask("peer", "tcp", HERE, 8080) is None
-        assert ask("host", "tcp", "127.0.0.1", 8080) is None
+        assert ask("peer", "tcp", HERE, 8080, 1) is None
+        assert ask("host", "tcp", "127.0.0.1", 8080, 1) is None
     finally:
         subprocess.run(["nft", "delete", "table", "inet", "admin"], check=True)
     assert ask("peer", "tcp", HERE, 8080) == THERE
@@ -314,7 +314,7 @@ def test_ports_of_a_container_that_runs_are_changed(mini: Mini, host_image: Imag
     assert ask("peer", "tcp", HERE, 8081) == THERE and ask("peer", "udp", HERE, 8081) == THERE
     assert ask("host", "tcp", "::1", 8081) is not None
     mini.run("update", "--publish-rm", "8080:80", "--publish-add", "8080:90", server)
-    assert ask("peer", "tcp", HERE, 8080) is None
+    assert ask("peer", "tcp", HERE, 8080, 1) is None
     assert mini.run("port", server).lines == [
         "80/tcp -> 0.0.0.0:8081", "80/tcp -> [::]:8081", "80/udp -> 0.0.0.0:8081", "80/udp -> [::]:8081",
         "90/tcp -> 0.0.0.0:8080", "90/tcp -> [::]:8080",
@@ -329,7 +329,7 @@ def test_ports_of_a_container_that_runs_are_changed(mini: Mini, host_image: Imag
     assert ask("peer", "tcp", HERE, 8081) == THERE
     assert "is not published" in mini.run("update", "--publish-rm", "7", server, check=False).stderr
     mini.run("update", "--publish-rm", "80", "--publish-rm", "80/udp", "--publish-rm", "90", server)
-    assert _elements() == [] and ask("host", "tcp", "127.0.0.1", 8081) is None
+    assert _elements() == [] and ask("host", "tcp", "127.0.0.1", 8081, 1) is None
     mini.run("stop", "-t", "0", server)
     mini.run("update", "--publish-add", "8082:80", server)
     assert mini.run("port", server).lines == []
@@ -360,7 +360,7 @@ def test_ports_follow_a_container_to_another_network(mini: Mini, host_image: Ima
         == mini.inspect(server)["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     )
     mini.run("network", "disconnect", "bridge", server)
-    assert ask("peer", "tcp", HERE, 8080) is None and _elements() == []
+    assert ask("peer", "tcp", HERE, 8080, 1) is None and _elements() == []
 
 
 def test_each_life_has_its_ports(mini: Mini, host_image: Image, peer: Peer) -> None:
@@ -373,7 +373,7 @@ def test_each_life_has_its_ports(mini: Mini, host_image: Image, peer: Peer) -> N
         assert seen == THERE
         assert len([e for e in _elements() if "8080" in e]) == 1
     mini.run("stop", "-t", "0", server)
-    assert _elements() == [] and ask("host", "tcp", "127.0.0.1", 8080) is None
+    assert _elements() == [] and ask("host", "tcp", "127.0.0.1", 8080, 1) is None
 
 
 # --- what somebody took away, and what a killed monitor left -------------------------------------------------------
