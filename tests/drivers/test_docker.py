@@ -268,7 +268,7 @@ def test_a_life(both: Docker, image: str) -> None:
             ).out.split()[:2]
 
         says: list[Any] = [state()]
-        says.append([line.split(maxsplit=1)[1] for line in both.run("top", "story", "-eo", "pid,args").lines])
+        says.append(sorted(line.split(maxsplit=1)[1] for line in both.run("top", "story", "-eo", "pid,args").lines))
         says += [told(both.run("pause", "story")), state(), told(both.run("exec", "story", "true", check=False))]
         says[-1]["stderr"] = says[-1]["stderr"].replace(container, "<ID>")
         says += [told(both.run("unpause", "story")), state()]
