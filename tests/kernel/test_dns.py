@@ -243,3 +243,34 @@ def test_nonsense_is_not_answered_and_does_no_harm(neighbours: Stand) -> None:
         client.recv(512)
     client.close()
     assert neighbours.short("db") == ["172.30.0.3"]
+
+
+def test_files_that_are_damaged_or_gone_fail_the_question_only(neighbours: Stand) -> None:
+    neighbours.serve()
+    assert neighbours.short("db") == ["172.30.0.3"]
+    (network,) = os.listdir(neighbours.networks)
+    broken = Path(neighbours.networks, network, "endpoints", "9" * 64)
+    description = Path(neighbours.networks, network, "network.json")
+    whole = description.read_text()
+    broken.write_text("{")
+    for transport in ("+notcp", "+tcp"):
+        assert "status: SERVFAIL" in neighbours.dig(transport, "db")
+    broken.unlink()
+    for text in ("", "{"):
+        description.write_text(text)
+        assert "status: SERVFAIL" in neighbours.dig("example.test")
+    description.unlink()
+    assert "status: SERVFAIL" in neighbours.dig("example.test")
+    assert neighbours.short("db") == ["172.30.0.3"]
+    description.write_text(whole)
+
+
+def test_a_name_that_dns_has_no_form_for(neighbours: Stand) -> None:
+    """A container may be called so; who asks whose address it is gets no name, and goes on."""
+    for number, name in enumerate(("x" * 64, "two..dots"), 50):
+        (network,) = os.listdir(neighbours.networks)
+        neighbours.endpoint(network, str(number) * 32, name, f"172.30.0.{number}")
+    neighbours.serve()
+    for number in (50, 51):
+        assert "status: NOERROR" in neighbours.dig("-x", f"172.30.0.{number}")
+    assert neighbours.short("db") == ["172.30.0.3"]

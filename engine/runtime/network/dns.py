@@ -18,6 +18,7 @@ import select
 import struct
 import time
 
+from engine.errors import MiniError
 from engine.runtime.namespaces import VisitNetwork
 from engine.runtime.network import dnsmessage
 from engine.runtime.network import expressions as expr
@@ -125,10 +126,15 @@ class Resolver:
             return
         if not query.plain:
             return reply(dnsmessage.failure(query, dnsmessage.NOTIMP))
-        if (known := self._known(query)) is not None:
+        try:
+            known = self._known(query)
+            outside = known is None and self.names.outside()
+        except (MiniError, OSError):  # no descriptor, a file that is damaged or has just gone
+            return reply(dnsmessage.failure(query, dnsmessage.SERVFAIL))
+        if known is not None:
             limit = _MAX_DATAGRAM if over_tcp else dnsmessage.PLAIN_UDP
             return reply(dnsmessage.answer(query, known, limit))
-        if not self.names.outside():
+        if not outside:
             return reply(dnsmessage.failure(query, dnsmessage.NXDOMAIN))
         if len(self._pending) >= MAX_PENDING or not self.upstreams:
             return reply(dnsmessage.failure(query, dnsmessage.SERVFAIL))
@@ -140,7 +146,10 @@ class Resolver:
         if query.kind == dnsmessage.PTR:
             address = dnsmessage.reversed_address(query.name)
             name = self.names.name_of(address) if address else None
-            return [dnsmessage.encode_name(name)] if name else None
+            try:
+                return [dnsmessage.encode_name(name)] if name else None
+            except ValueError:  # a container may be called what DNS has no form for: 64 letters, two dots
+                return []
         found = self.names.addresses(query.name)
         if found is None:
             return None
@@ -167,8 +176,8 @@ class Resolver:
     def _connection(self, fd: int, _events: int) -> None:
         try:
             accepted, _ = self._tcp._accept()  # type: ignore[attr-defined]
-        except OSError:
-            return
+        except OSError as e:
+            return self.loop.refused(fd, e)
         if len(self._clients) >= MAX_CLIENTS:
             return os.close(accepted)
         _Client(self, accepted, self._clients)
