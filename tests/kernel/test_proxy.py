@@ -285,3 +285,24 @@ def test_a_claimed_port_is_nobody_elses(protocol: str) -> None:
     with pytest.raises(OSError) as raised:
         proxy.claim(protocol, "192.0.2.99", 0)
     assert raised.value.errno == errno.EADDRNOTAVAIL
+
+
+def test_what_is_closed_is_watched_no_more(stand: Stand) -> None:
+    """Also where a connection is open: its end would have the port watched again, whose number is another's by then."""
+    held = threading.Event()
+    claimed = proxy.claim("tcp", "127.0.0.1", 0)
+    target = _serve(lambda client: (client.sendall(b"hello"), held.wait(20)))  # type: ignore[arg-type, return-value]
+    stand.published("tcp", target)  # has the loop run
+    listeners: list[proxy.Listener] = []
+    stand.in_loop(lambda: listeners.append(proxy.Listener(stand.loop, claimed, target)))
+    with socket.create_connection(claimed.getsockname(), timeout=20) as client:
+        assert client.recv(5) == b"hello"
+        stand.in_loop(listeners[0].close)
+        with socket.create_connection(claimed.getsockname(), timeout=20) as waiting:
+            # for whoever has the claim now
+            stand.in_loop(lambda: None)
+            accepted, _ = claimed._accept()  # type: ignore[attr-defined]
+            os.close(accepted)
+            waiting.close()
+    held.set()
+    claimed.close()

@@ -14,7 +14,6 @@ TCP goes through a pipe (splice(2)): no byte of it comes into this process. What
 from __future__ import annotations
 
 import _socket
-import errno
 import fcntl
 import os
 import select
@@ -79,10 +78,12 @@ class Listener:
         self._connections: set[_Connection] = set()
         self._flows: dict[object, _Flow] = {}
         self._is_stream = claimed.type == _socket.SOCK_STREAM
+        self._is_closed = False
         self._watch()
 
     def close(self) -> None:
         """Of the connections, too; the claim itself is the caller's."""
+        self._is_closed = True
         self.loop.forget(self._claimed.fileno())
         for connection in list(self._connections):
             connection.close()
@@ -98,10 +99,7 @@ class Listener:
         try:
             accepted, _ = self._claimed._accept()  # type: ignore[attr-defined]
         except OSError as e:
-            if e.errno in (errno.EMFILE, errno.ENFILE):
-                self.loop.forget(fd)
-                self.loop.at(time.monotonic() + 1, self._watch)
-            return
+            return self.loop.refused(fd, e)
         client = _socket.socket(fileno=accepted)
         client.setblocking(False)
         try:
@@ -111,7 +109,8 @@ class Listener:
 
     def _ended(self, connection: _Connection) -> None:
         self._connections.discard(connection)
-        self._watch()
+        if not self._is_closed:
+            self._watch()
 
     def _datagrams(self, fd: int, _events: int) -> None:
         for _ in range(_ROUNDS):
