@@ -6,6 +6,7 @@ import array
 import errno
 import fcntl
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,3 +94,21 @@ def test_an_export_is_read_in_any_portions(wanted: list[dict[str, bytes]], porti
     parser = _Parser()
     found = [f for at in range(0, len(data), portion) for f in parser.feed(data[at : at + portion])]
     assert found == wanted
+
+
+def test_without_a_descriptor_what_is_big_is_lost(receiver: socket.socket) -> None:
+    journal = Journal({"BIG": "x" * 500_000}, receiver.getsockname())
+    free = os.dup(0)
+    os.close(free)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        journal.append(b"lost\n", "stdout")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    journal.append(b"kept\n", "stdout")
+    data, ancillary, _, _ = receiver.recvmsg(10, socket.CMSG_SPACE(4))
+    (fd,) = array.array("i", ancillary[0][2])
+    with os.fdopen(fd, "rb") as file:
+        assert parse(os.pread(file.fileno(), 1 << 20, 0))["MESSAGE"] == b"kept"
+    journal.close()

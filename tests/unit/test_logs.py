@@ -458,3 +458,33 @@ def test_a_log_that_hangs_does_not_hold_up_the_output(tmp_path: Path) -> None:
     kept = (tmp_path / "out").read_bytes()
     assert 16_000 <= len(kept) <= 300_000
     assert set(kept.splitlines(keepends=True)) == {b"y" * 999 + b"\n"}
+
+
+@both
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("taken", ["the file", "the directory", "its rotation's place"])
+def test_what_others_do_to_the_files_costs_lines_only(tmp_path: Path, driver: str, compress: bool, taken: str) -> None:
+    """Somebody removes the current file, as logrotate would, or all of it; or a directory is where a rotation has to be."""
+    where = tmp_path / "logs"
+    where.mkdir()
+    log = writer(where, driver, max_size=1000, compress=compress)
+    log.write("stdout", b"before\n")
+    if taken == "the file":
+        (where / "log").unlink()
+    elif taken == "the directory":
+        where.rename(tmp_path / "away")
+    else:
+        (where / "log.2" / "x").mkdir(parents=True)
+    for line in numbered(0, 100):
+        log.write("stdout", line)
+    if taken == "the directory":
+        (tmp_path / "away").rename(where)
+    elif taken == "its rotation's place":
+        (where / "log.2" / "x").rmdir()
+        (where / "log.2").rmdir()
+    for line in numbered(100, 200):
+        log.write("stdout", line)
+    log.close()
+    found = lines(where, driver)
+    assert found[-1] == b"line 199\n" and found == numbered(200 - len(found), 200)
+    assert (where / "log.1").exists() or (where / "log.1.gz").exists()

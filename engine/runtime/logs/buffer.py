@@ -58,5 +58,8 @@ def _serve(fd: int, open_driver: Callable[[], Driver]) -> None:
     """Until the monitor has closed its end, or was killed."""
     driver = open_driver()
     while packet := os.read(fd, _PACKET):
-        driver.append(packet[1:], _STREAMS[packet[0]])
+        try:
+            driver.append(packet[1:], _STREAMS[packet[0]])
+        except OSError:
+            continue
     driver.close()

@@ -67,7 +67,10 @@ class Journal:
     def _send_memfd(self, entry: bytes) -> None:
         import fcntl
 
-        fd = os.memfd_create("journal-data", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            fd = os.memfd_create("journal-data", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError:
+            return
         try:
             os.write(fd, entry)
             # the journal maps it only if nobody can change it any more

@@ -36,7 +36,10 @@ _BLOCK = 1 << 18
 
 
 class LogFile:
-    """Rotated before the record that would be the first beyond `max_size` bytes; `max_files` with the current one."""
+    """Rotated before the record that would be the first beyond `max_size` bytes; `max_files` with the current one.
+
+    What somebody takes away below it is not put back but for the current file, by the next rotation.
+    """
 
     def __init__(self, path: str, format: Format, max_size: int, max_files: int, compress: bool) -> None:
         self.path, self._format = path, format
@@ -92,16 +95,24 @@ class LogFile:
             fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError:
             return
-        for number in range(self._max_files - 1, 0, -1):
-            self._shift(number)
-        if self._max_files > 1:
-            os.link(self.path, f"{self.path}.1")
-        os.rename(new, self.path)
+        try:
+            for number in range(self._max_files - 1, 0, -1):
+                self._shift(number)
+            if self._max_files > 1 and os.path.exists(self.path):
+                os.link(self.path, f"{self.path}.1")
+            os.rename(new, self.path)
+        except OSError:
+            os.close(fd)
+            return
         os.close(self._fd)
         self._fd, self._size = fd, 0
         if self._compress and self._max_files > 1:
             name, last = f"{self.path}.1", self._last
-            self._compressor = fork(lambda: compress(name, last))
+            try:
+                self._compressor = fork(lambda: compress(name, last))
+            except OSError:
+                # it stays as it is
+                return
 
     def _shift(self, number: int) -> None:
         """Makes room for the file of this number's predecessor. Of two that are the same one, the compressed is the copy."""

@@ -62,7 +62,7 @@ class Partials:
 
 
 class LogWriter:
-    """What a monitor writes output to. Nothing that befalls the log befalls the container."""
+    """What a monitor writes output to. Nothing that befalls the log befalls the container: what cannot be written is lost."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -72,14 +72,24 @@ class LogWriter:
         """Takes a piece of output; writes the lines that are complete, and keeps the rest for the next piece."""
         pieces, self._pending[stream] = cut(self._pending[stream] + data)
         for piece in pieces:
-            self._driver.append(piece, stream)
+            self._append(piece, stream)
 
     def close(self) -> None:
         """Writes what is left without a line end."""
         for stream, rest in self._pending.items():
             if rest:
-                self._driver.append(rest, stream)
-        self._driver.close()
+                self._append(rest, stream)
+        try:
+            self._driver.close()
+        except OSError:
+            # close(2) of a file on another host says what write(2) could not know
+            return
+
+    def _append(self, piece: bytes, stream: str) -> None:
+        try:
+            self._driver.append(piece, stream)
+        except OSError:
+            return
 
 
 class Entry:
