@@ -53,6 +53,15 @@ def test_first_use_then_nothing_but_python(checkout: Path, tmp_path: Path) -> No
         assert (again.stdout, again.stderr) == ("['ps'] 1 1\n", "")
 
 
+def test_the_two_differ_in_what_they_start_only() -> None:
+    texts = [
+        Path(CHECKOUT, name).read_text().replace("mini-runtime, from", "mini, from")
+        for name in ("mini", "mini-runtime")
+    ]
+    different = [pair for pair in zip(*(text.splitlines() for text in texts), strict=True) if len(set(pair)) > 1]
+    assert [first for first, _ in different] == ["module=engine main=engine/__main__.py"]
+
+
 def test_a_change_of_the_dependencies_only(checkout: Path) -> None:
     _run(checkout / "mini")
     os.utime(checkout / "pyproject.toml", (1, 1))
