@@ -72,11 +72,17 @@ def write_atomic(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -
 
 
 def overwrite(path: str, data: bytes) -> None:
-    """Writes in place, where there may be no room for a second file. Blanks fill it up to the old length. StoreError."""
+    """Writes in place, where there may be no room for a second file. Blanks fill it up to the old length.
+
+    StoreError, with the file as it was, also for what does not fit into its blocks.
+    """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.pwrite(fd, data.ljust(os.fstat(fd).st_size), 0)
+            status = os.fstat(fd)
+            if len(data) > max(status.st_size, status.st_blocks * 512):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.pwrite(fd, data.ljust(status.st_size), 0)
         finally:
             os.close(fd)
     except OSError as e:

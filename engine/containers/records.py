@@ -89,11 +89,13 @@ class Record:
             return False
 
     def reload(self) -> None:
-        """For who holds a record for long: `rename` and `update` replace its config. Of one that is gone, the last is kept."""
+        """For who holds a record for long: `rename` and `update` replace its config. One that is gone or damaged is not taken."""
         try:
-            self._config = files.read_json(f"{self.directory}/config.json")
+            found = files.read_json(f"{self.directory}/config.json")
         except (FileNotFoundError, StoreError):
             return
+        if isinstance(found, dict) and found.get("Id") == self.id:
+            self._config = found
 
     def save_config(self) -> None:
         files.write_json(f"{self.directory}/config.json", self.config, sync=False)
@@ -119,7 +121,13 @@ class Record:
             if not isinstance(e.__cause__, OSError) or e.__cause__.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             # how a container ended is not lost for a full disk: the old file's block is there
-            files.overwrite(path, lean.dumps(state) + b"\n")
+            try:
+                files.overwrite(path, lean.dumps(state) + b"\n")
+            except StoreError:
+                if "Health" not in state:
+                    raise
+                brief = state | {"Health": state["Health"] | {"Log": []}}
+                files.overwrite(path, lean.dumps(brief) + b"\n")
 
     def lock(self, wait: bool = True) -> files.FileLock:
         """Held while the container is started, stopped, removed or repaired. NotFound once its directory is gone."""

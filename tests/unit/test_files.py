@@ -112,3 +112,12 @@ def test_overwrite_takes_no_room(tmp_path: Path) -> None:
     assert (path.stat().st_ino, path.stat().st_size) == (inode, 20)
     files.overwrite(str(path), b'"' + b"x" * 40 + b'"')
     assert files.read_json(str(path)) == "x" * 40
+
+
+def test_what_does_not_fit_into_a_files_blocks_leaves_it_as_it_was(tmp_path: Path) -> None:
+    """It may be called for on a full disk: half of the new content, over the old, would be neither."""
+    path = tmp_path / "file"
+    path.write_bytes(b"[1]\n")
+    with pytest.raises(StoreError, match="No space left on device"):
+        files.overwrite(str(path), b'"' + b"x" * 200_000 + b'"')
+    assert files.read_json(str(path)) == [1]
