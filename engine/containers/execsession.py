@@ -43,17 +43,18 @@ def attend(ctx: Context, record: Record, listener: _socket.socket, loop: Loop) -
     def accept(_fd: int, _events: int) -> None:
         try:
             client, _ = listener._accept()  # type: ignore[attr-defined]  # typeshed has only socket's subclass
-        except OSError:
-            return
+        except OSError as e:
+            return loop.refused(listener.fileno(), e)
         try:
             pid = fork_for(client, lambda fd: _serve(ctx, record, fd), f"{record.directory}/exec.log")
-            loop.watch(os.pidfd_open(pid), select.POLLIN, lambda pidfd, _: reap(pid, pidfd))
         except OSError as e:
             text = f"cannot fork for the exec: {os.strerror(e.errno or 0).lower()}"
             error = RuntimeFault("fork", text, e.errno or 0)
-            attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
+            return attach.tell(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
         finally:
             os.close(client)
+        # there is a free descriptor: the one just closed
+        loop.watch(os.pidfd_open(pid), select.POLLIN, lambda pidfd, _: reap(pid, pidfd))
 
     def reap(pid: int, pidfd: int) -> None:
         loop.forget(pidfd)
@@ -82,11 +83,8 @@ def _serve(ctx: Context, record: Record, client: int) -> None:
     stdio.close_inner()
     child.start()
     told.event("exec_start")
-    try:
-        attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": child.pid, "ID": told.id}))
-    except OSError:
-        # the client is gone; the command goes on
-        pass
+    # where the client is gone, the command goes on
+    attach.tell(client, attach.json_frame(attach.STARTED, {"Pid": child.pid, "ID": told.id}))
     monitor = Monitor(child, stdio, None, None, stdin_once=True)
     monitor.add_client(client, options.interactive, True)
     code = lifecycle.exit_code(monitor.run())

@@ -54,7 +54,7 @@ def exec_(
                 "privileged": options.privileged,
             },
         }
-        attach.send_all(fd, attach.json_frame(attach.EXEC, request))
+        _ask(fd, request)
         started = terminal.wait_started(fd)
     except OSError as e:
         # no socket, nobody who listens, or its end before it had accepted us
@@ -75,6 +75,19 @@ def exec_(
 
         events.container(record, "exec_detach", execID=started["ID"])
     return code
+
+
+def _ask(fd: int, request: dict[str, Any]) -> None:
+    """Raises OSError where the monitor is gone, or its error where it refuses whoever comes: one that cannot fork."""
+    try:
+        attach.send_all(fd, attach.json_frame(attach.EXEC, request))
+    except OSError:
+        answer = attach.read_frame(fd)
+        if answer and answer[0] == attach.ERROR:
+            from engine import lean
+
+            raise attach.error_from_payload(lean.loads(answer[1])) from None
+        raise
 
 
 def _environment(ctx: Context, options: ExecOptions) -> list[str]:

@@ -102,7 +102,8 @@ class Checker:
         self._loop, self._spawn, self._changed, self._paused, self._ending = loop, spawn, changed, paused, ending
         self._started = time.monotonic()
         self._probe: InitProcess | None = None
-        self._was_paused = False
+        self._timeout = (self._check["Timeout"] or TIMEOUT) / 1e9
+        self._was_paused = self._is_late = False
         self._output, self._said, self._begin = -1, b"", ""
         self.health = unknown()
         self._schedule()
@@ -120,21 +121,29 @@ class Checker:
         if self._paused():
             return self._schedule()
         self._begin, self._said = timestamp(), b""
-        self._output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._is_late = self._was_paused = False
         try:
-            os.set_blocking(write, True)
-            probe = self._spawn(self._command, (null, write, write))
-            probe.start()
+            self._probe = self._start()
         except (MiniError, OSError) as e:
             return self._record(-1, e.message if isinstance(e, MiniError) else str(e))
-        finally:
-            os.close(null)
-            os.close(write)
-        self._probe, self._was_paused = probe, False
+        probe = self._probe
         self._loop.watch(probe.pidfd, select.POLLIN, self._ended)
         self._loop.watch(self._output, select.POLLIN, self._read)
-        self._loop.at(time.monotonic() + (self._check["Timeout"] or TIMEOUT) / 1e9, self._too_long)
+        self._loop.at(time.monotonic() + self._timeout, self._too_long)
+
+    def _start(self) -> InitProcess:
+        """A probe that runs, with what it says coming from `_output`."""
+        self._output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        opened = [write]
+        try:
+            opened.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+            os.set_blocking(write, True)
+            probe = self._spawn(self._command, (opened[1], write, write))
+            probe.start()
+            return probe
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def _read(self, fd: int, _events: int) -> None:
         try:
@@ -150,18 +159,19 @@ class Checker:
         assert self._probe
         self._read(self._output, 0)
         code, text = self._reap(), self._said.decode(errors="replace")
+        if self._is_late:
+            code, text = -1, f"Health check exceeded timeout ({self._timeout:g}s)"
         self._record(code, text)
 
     def _too_long(self) -> None:
-        seconds = (self._check["Timeout"] or TIMEOUT) / 1e9
         is_paused = self._paused()
         if self._probe and (is_paused or self._was_paused):
             self._was_paused = is_paused
-            self._loop.at(time.monotonic() + seconds, self._too_long)
+            self._loop.at(time.monotonic() + self._timeout, self._too_long)
         elif self._probe:
+            # its end may take its time: one that waits for a disk cannot be killed
+            self._is_late = True
             self._probe.kill(signal.SIGKILL)
-            self._reap()
-            self._record(-1, f"Health check exceeded timeout ({seconds:g}s)")
 
     def _reap(self) -> int:
         from engine.containers.lifecycle import exit_code
@@ -175,9 +185,8 @@ class Checker:
         return exit_code(status)
 
     def _record(self, code: int, output: str) -> None:
-        self._loop.forget(self._output)
-        os.close(self._output)
-        if code and self._ending():
+        self._close_output()
+        if code and self._is_ending():
             return
         health = self.health
         entry = {"Start": self._begin, "End": timestamp(), "ExitCode": code, "Output": output}
@@ -189,8 +198,21 @@ class Checker:
             health["FailingStreak"] += 1
             if health["FailingStreak"] >= (self._check["Retries"] or RETRIES):
                 health["Status"] = "unhealthy"
-        self._changed(health)
         self._schedule()
+        self._changed(health)
+
+    def _is_ending(self) -> bool:
+        try:
+            return self._ending()
+        except OSError:
+            # it cannot be looked at now: without a free descriptor, say
+            return False
+
+    def _close_output(self) -> None:
+        if self._output >= 0:
+            self._loop.forget(self._output)
+            os.close(self._output)
+            self._output = -1
 
     def close(self) -> None:
         """At the end of the container's life: no probe is left running or scheduled."""
@@ -198,5 +220,4 @@ class Checker:
         if self._probe:
             self._probe.kill(signal.SIGKILL)
             self._reap()
-            self._loop.forget(self._output)
-            os.close(self._output)
+            self._close_output()

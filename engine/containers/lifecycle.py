@@ -98,7 +98,12 @@ class Life:
         self.state["Status"] = "running"
         self.state["StartedAt"] = timestamp()
         records.mark_process(self.state, "Pid", process.pid)
-        self.record.save_state(self.state)
+        try:
+            self.record.save_state(self.state)
+        except BaseException:
+            # nobody could find it
+            process.abandon()
+            raise
         return process
 
     def _open_and_launch(self, spec: Spec, root: int, cgroup: cgroups.Cgroup, user: users.User) -> launch.InitProcess:

@@ -6,6 +6,10 @@
 
 The monitor alone writes the container's state while it lives. `stopped` in the container's directory says that a user ended it, for
 `mini system start` (restart.py).
+
+A container dies with its monitor. So nothing but the container's own end ends a life: what fails beside it (a probe, a client, a
+file that cannot be written) is told where one looks for it, or else in `monitor.log`. A step of the clean-up that fails keeps none
+of the others from being made, the last of which tell the exit code; what is left is for `release` at the next start, or fsck.
 """
 
 from __future__ import annotations
@@ -22,15 +26,17 @@ from engine.lean import signal
 from engine.runtime import attach
 from engine.runtime.logs import drivers, writer
 from engine.runtime.loop import Loop
-from engine.runtime.monitor import Monitor
+from engine.runtime.monitor import Monitor, note_failure
 from engine.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from engine.containers.records import Record
     from engine.context import Context
+    from engine.runtime.network.dns import Resolver
     from engine.runtime.process.launch import InitProcess
 
 STOP_TIMEOUT = 10
@@ -46,11 +52,20 @@ def supervise(
         files.remove_file(left)
     supervisor = Supervisor(ctx, record)
     if ctx.log:
-        ctx.log = lambda text: attach.send_all(client, attach.frame(attach.STEP, text.encode()))
-    process = supervisor.start(size)
+        ctx.log = lambda text: attach.tell(client, attach.frame(attach.STEP, text.encode()))
+    try:
+        process = supervisor.start(size)
+    except (MiniError, OSError) as e:
+        supervisor.not_started(e)
+        raise
     ctx.log = None
-    attach.send_all(client, attach.json_frame(attach.STARTED, {"Pid": process.pid}))
-    supervisor.run(process, client, stdin, output)
+    attach.tell(client, attach.json_frame(attach.STARTED, {"Pid": process.pid}))
+    try:
+        supervisor.run(process, client, stdin, output)
+    except Exception:
+        # no error of the start any more, for which there is a client: whoever finds the container without a monitor says it
+        # (views.refresh)
+        supervisor.failed()
 
 
 class Supervisor:
@@ -59,7 +74,7 @@ class Supervisor:
     def __init__(self, ctx: Context, record: Record) -> None:
         self.ctx, self.record = ctx, record
         self.host: dict[str, Any] = record.config["HostConfig"]
-        self.loop = Loop()
+        self.loop = Loop(self.failed)
         self.listener = attach.listen(ctx.paths.container_run(record.id))
         self.execs = attach.listen(ctx.paths.container_run(record.id), attach.EXEC_SOCKET)
         self.stopping = False
@@ -67,6 +82,7 @@ class Supervisor:
         self._restarts = 0
         self._delay = 0.0
         self._checker: health.Checker | None = None
+        self._resolver: Resolver | None = None
         self._log: writer.LogWriter | None = None
         self._listen_to_sigterm()
 
@@ -75,15 +91,25 @@ class Supervisor:
         wake, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(write)
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
-        self.loop.watch(wake, select.POLLIN, lambda fd, _: void(os.read(fd, 512)))
+        self.loop.watch(wake, select.POLLIN, lambda fd, _: os.read(fd, 512))
 
     def _stop(self) -> None:
         self.stopping = True
 
+    def failed(self) -> None:
+        """In an `except` clause."""
+        note_failure(self.record.monitor_log)
+
+    def _attempt(self, step: Callable[..., object], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except Exception:
+            self.failed()
+
     # --- one life
 
     def start(self, size: tuple[int, int] | None) -> InitProcess:
-        """A process that runs, or the reason raised, with the state saying so and nothing of it left."""
+        """A process that runs, or the reason raised, with nothing of this life left."""
         self.life = life = Life(self.ctx, self.record)
         life.state["RestartCount"] = self._restarts
         records.mark_process(life.state, "MonitorPid", os.getpid())
@@ -92,17 +118,22 @@ class Supervisor:
         try:
             self._log = drivers.open_writer(logoptions.plan(self.record.config), self.record.log_path)
             process = life.start(size)
-        except (MiniError, OSError) as e:
-            if self._log:
-                self._log.close()
-            if self.life.published:
-                self.life.published.close()
-            code, text = (e.exit_code, e.message) if isinstance(e, MiniError) else (None, str(e))
-            self.record.save_state(records.new_state() | {"ExitCode": code or 128, "Error": text})
-            release(self.ctx, self.record)
+        except (MiniError, OSError):
+            for opened in (self._log, life.published):
+                if opened:
+                    self._attempt(opened.close)
             raise
         events.container(self.record, "start")
         return process
+
+    def not_started(self, e: MiniError | OSError) -> None:
+        self._attempt(self.record.save_state, self._why(records.new_state(), e))
+        self._attempt(release, self.ctx, self.record)
+
+    def _why(self, state: dict[str, Any], e: MiniError | OSError) -> dict[str, Any]:
+        """The state of one that could not be started, as Docker has it: its last exit code, unless the error has one."""
+        code, text = (e.exit_code, e.message) if isinstance(e, MiniError) else (None, str(e))
+        return state | {"ExitCode": code or state["ExitCode"] or 128, "Error": text}
 
     def run(self, process: InitProcess, client: int, stdin: bool, output: bool) -> None:
         """Until the last life is over and cleaned up."""
@@ -122,9 +153,9 @@ class Supervisor:
                 return self._end(state)
             try:
                 process = self.start(None)
-            except (MiniError, OSError):
-                # its state says why
-                return
+            except (MiniError, OSError) as e:
+                self._attempt(release, self.ctx, self.record)
+                return self._end(self._why(state, e))
 
     def _carry(self, process: InitProcess, client: tuple[int, bool, bool] | None) -> dict[str, Any]:
         """Watches one life to its end; the state then, not yet saved."""
@@ -132,30 +163,35 @@ class Supervisor:
         self.monitor = Monitor(process, self.life.stdio, self._log, self.listener, stdin_once, self.loop)
         if client:
             self.monitor.add_client(*client)
-        self._check_health(process)
-        resolver = self.life.networking.serve_names(self.loop, process.pid)
         self.monitor.follow = self._follow
-        if self.life.published:
-            self.life.published.serve(self.loop)
+        if self.host.get("PidMode"):
+            # no PID namespace ends with it
+            self.monitor.ended = lambda: self._attempt(cgroup_of(self.ctx, self.record).kill)
+        self._checker = self._resolver = None
+        for serve in (self._check_health, self._serve_names, self._serve_ports):
+            self._attempt(serve, process)
         status = self.monitor.run()
-        if resolver:
-            resolver.close()
-        if self.life.published:
-            self.life.published.close()
-        if self._checker:
-            self._checker.close()
+        for served in (self._resolver, self.life.published, self._checker):
+            if served:
+                self._attempt(served.close)
         process.close()
         state = self.life.state
         for what in ("Endpoints", "Ports"):
             state.pop(what, None)
-        state |= {
-            "Pid": 0,
-            "ExitCode": exit_code(status),
-            "FinishedAt": timestamp(),
-            "OOMKilled": cgroup_of(self.ctx, self.record).oom_kill_count() > 0,
-        }
+        state |= {"Pid": 0, "ExitCode": exit_code(status), "FinishedAt": timestamp()}
+        self._attempt(self._note_oom, state)
         self._tell_end(state)
         return state
+
+    def _note_oom(self, state: dict[str, Any]) -> None:
+        state["OOMKilled"] = cgroup_of(self.ctx, self.record).oom_kill_count() > 0
+
+    def _serve_names(self, process: InitProcess) -> None:
+        self._resolver = self.life.networking.serve_names(self.loop, process.pid)
+
+    def _serve_ports(self, _process: InitProcess) -> None:
+        if self.life.published:
+            self.life.published.serve(self.loop)
 
     def _follow(self) -> None:
         """`update` and `network connect` have changed what the container's ports are."""
@@ -170,8 +206,8 @@ class Supervisor:
         if state["OOMKilled"]:
             events.container(self.record, "oom")
         events.container(self.record, "die", exitCode=str(state["ExitCode"]))
-        networking.detach(self.ctx, self.record)
-        release_volumes(self.ctx, self.record.id)
+        self._attempt(networking.detach, self.ctx, self.record)
+        self._attempt(release_volumes, self.ctx, self.record.id)
 
     def _again(self, code: int) -> bool:
         forced, self._forced = self._forced, False
@@ -179,10 +215,10 @@ class Supervisor:
 
     def _between(self, state: dict[str, Any], lived: float) -> None:
         """Clients are told of the exit; then the delay, which SIGTERM ends. The address is kept for the next life."""
-        release_cgroup(self.ctx, self.record)
+        self._attempt(release_cgroup, self.ctx, self.record)
         self._restarts += 1
-        self.record.save_state(state | {"Status": "restarting", "RestartCount": self._restarts})
-        self.monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
+        self._attempt(self.record.save_state, state | {"Status": "restarting", "RestartCount": self._restarts})
+        self._attempt(self.monitor.finish, attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
         self._delay = restart.next_delay(self._delay, lived)
         due = False
 
@@ -197,23 +233,25 @@ class Supervisor:
 
     def _end(self, state: dict[str, Any]) -> None:
         record = self.record
-        release_cgroup(self.ctx, record)
+        self._attempt(release_cgroup, self.ctx, record)
         self.listener.close()
         self.execs.close()
-        sharing.unmount_shm(self.ctx, record.id)
-        files.remove_tree(self.ctx.paths.container_run(record.id))
-        record.save_state(state | {"Status": "exited"})
-        if self.host["AutoRemove"] and not self._is_kept():
-            delete(self.ctx, record, volumes=True)
-        self.monitor.finish(attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
+        self._attempt(sharing.unmount_shm, self.ctx, record.id)
+        self._attempt(files.remove_tree, self.ctx.paths.container_run(record.id))
+        self._attempt(record.save_state, state | {"Status": "exited"})
+        self._attempt(self._remove)
+        self._attempt(self.monitor.finish, attach.frame(attach.EXIT, str(state["ExitCode"]).encode()))
         # last: nobody can reach the container any more, and the client need not wait for the kernel
-        networking.release(self.ctx, record)
+        self._attempt(networking.release, self.ctx, record)
+
+    def _remove(self) -> None:
+        if self.host["AutoRemove"] and not self._is_kept():
+            delete(self.ctx, self.record, volumes=True)
 
     # --- health
 
     def _check_health(self, process: InitProcess) -> None:
         check = self.life.inspect["Config"].get("Healthcheck")
-        self._checker = None
         if not health.command(check):
             return
         from engine.containers import execsession
@@ -224,7 +262,8 @@ class Supervisor:
         def changed(found: dict[str, Any]) -> None:
             before = (self.life.state.get("Health") or {}).get("Status")
             self.life.state["Health"] = dict(found)
-            self.record.save_state(self.life.state)
+            # the next one has this result, too
+            self._attempt(self.record.save_state, self.life.state)
             if found["Status"] != before:
                 events.container(self.record, f"health_status: {found['Status']}")
             if found["Status"] == "unhealthy" != before:
@@ -269,7 +308,3 @@ def kept_by(pid: int) -> dict[str, Any]:
     keeper: dict[str, Any] = {}
     records.mark_process(keeper, "Pid", pid)
     return keeper
-
-
-def void(_: object) -> None:
-    """For a callback whose function returns something."""

@@ -343,7 +343,7 @@ def remove(ctx: Context, name: str, force: bool = False, volumes: bool = False) 
 
 
 def _kill_monitor(record: Record) -> None:
-    """For a monitor that a stuck client holds up after its container's end."""
+    """For a monitor that something holds up after its container's end."""
     state = record.load_state()
     if records.is_alive(state, "MonitorPid"):
         os.kill(state["MonitorPid"], signal.SIGKILL)

@@ -46,28 +46,28 @@ def refresh(ctx: Context, record: Record) -> dict[str, Any]:
     from engine.containers import lifecycle
 
     lifecycle.release(ctx, record)
-    state |= {
-        "Status": "exited",
-        "Pid": 0,
-        "ExitCode": 137,
-        "FinishedAt": timestamp(),
-        "Error": _why_without_monitor(record),
-    }
+    # between two lives, the last one's end is told already
+    died = state["Status"] != "restarting"
+    if died:
+        state |= {"Pid": 0, "ExitCode": 137, "FinishedAt": timestamp()}
+    state |= {"Status": "exited", "Error": _why_without_monitor(record)}
     for what in ("Endpoints", "Ports"):
         state.pop(what, None)
     record.save_state(state)
-    events.container(record, "die", exitCode=str(state["ExitCode"]))
+    if died:
+        events.container(record, "die", exitCode="137")
     return state
 
 
 def _why_without_monitor(record: Record) -> str:
-    """A monitor that failed by itself has written a traceback (runtime/monitor.py)."""
+    """A monitor that failed by itself has written a traceback (runtime/monitor.py); also one that went on, until it was killed."""
     try:
         with open(record.monitor_log, errors="replace") as file:
             said = file.read().splitlines()
     except FileNotFoundError:
         return "the container's monitor was killed, and the container with it"
-    return f"the container's monitor has failed, and the container with it: {said[-1]} ({record.monitor_log})"
+    how = "the container's monitor has failed or was killed, and the container with it"
+    return f"{how}; its last error: {said[-1] if said else ''} ({record.monitor_log})"
 
 
 def inspect(ctx: Context, name: str) -> dict[str, Any]:

@@ -100,6 +100,14 @@ def send_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+def tell(fd: int, data: bytes) -> None:
+    """`send_all`, where it does not matter whether the client is still there."""
+    try:
+        send_all(fd, data)
+    except OSError:
+        return
+
+
 def error_payload(error: MiniError) -> dict[str, Any]:
     """An error as data that crosses a process boundary without losing what it is."""
     value: dict[str, Any] = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}

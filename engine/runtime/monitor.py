@@ -7,7 +7,8 @@
             └─────────────────────────────────┘
 
 Single-threaded, one poll(2). Output is read only as fast as the slowest attached client takes it (as Docker does), so no byte
-is lost and memory stays bounded; after init's exit everything that is still in the pipes is read to the end.
+is lost and memory stays bounded; after init's exit everything that is still in the pipes is read to the end, and no client is
+waited for any more: one that is slow, or stopped, gets its last bytes from a process of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import _socket
 import os
 import select
 import struct
+import time
 
 from engine.errors import MiniError, RuntimeFault
 from engine.lean import signal
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 # An attached client that is this far behind stops the reading of output until it has caught up to the lower mark.
 _HIGH, _LOW = 1 << 20, 1 << 18
+# Seconds for which output is read after the exit of a container whose streams somebody outside holds open, as in Docker (moby,
+# daemon/monitor.go: handleContainerExit): a descriptor can be passed on (unix(7)).
+_PATIENCE = 2.0
+_LONGEST_LOG = 1 << 20
 
 
 class Stdio:
@@ -88,8 +94,10 @@ class Monitor:
         loop: Loop | None = None,
     ) -> None:
         self.loop = loop or Loop()
-        # carries out what has changed in the container's config; a MiniError is told to whoever asked
+        # carries out what has changed in the container's config; its error is told to whoever asked
         self.follow: Callable[[], object] | None = None
+        # ends what may outlive init
+        self.ended: Callable[[], object] | None = None
         self._process = process
         self._log = log
         self._listener = listener
@@ -127,27 +135,53 @@ class Monitor:
             self.loop.step()
         if self._listener:
             self.loop.forget(self._listener.fileno())
+        self.loop.cancel(self._let_go)
         status = self._process.wait()
         if self._log:
             self._log.close()
         return status
 
     def finish(self, last: bytes) -> None:
-        """Sends `last` (the EXIT frame) to every client, waits until each has all its bytes or is gone, and closes."""
+        """Sends `last` (the EXIT frame) to every client, and closes. Waits for none: see above."""
         for client in list(self._clients.values()):
-            self.loop.forget(client.fd)
+            client.outbox += last
+            self._flush(client)
+            if client.outbox and client.fd in self._clients:
+                self._leave(client)
+            self._drop(client)
+
+    def _leave(self, client: _Client) -> None:
+        """To a process that sends what is left, and ends when the client has it all or is gone."""
+        from engine.runtime.subprocesses import fork
+
+        def send() -> None:
             os.set_blocking(client.fd, True)
-            try:
-                attach.send_all(client.fd, bytes(client.outbox) + last)
-            except OSError:
-                pass
-            os.close(client.fd)
-        self._clients.clear()
+            attach.send_all(client.fd, bytes(client.outbox))
+
+        def leave() -> None:
+            fork(send, client.fd)
+
+        try:
+            # by one between, which we can wait for
+            os.waitpid(fork(leave, client.fd), 0)
+        except OSError:
+            # no process can be had: the client sees the end, and what became of the container is in its state
+            return
 
     def _ended(self, fd: int, _events: int) -> None:
         self._exited = True
         self.loop.forget(fd)
         self._close_stdin()
+        if self.ended:
+            self.ended()
+        # what is there is no more than the pipes hold
+        for output in self._outputs:
+            self._watch(output)
+        self.loop.at(time.monotonic() + _PATIENCE, self._let_go)
+
+    def _let_go(self) -> None:
+        for output in list(self._outputs):
+            self._end_output(output)
 
     def _stream(self, fd: int, events: int) -> None:
         # a pty's master is both an output and the stdin
@@ -173,7 +207,7 @@ class Monitor:
         self.loop.watch(fd, wanted, self._stream)
 
     def _held_back(self) -> bool:
-        return any(len(c.outbox) > _HIGH for c in self._clients.values())
+        return not self._exited and any(len(c.outbox) > _HIGH for c in self._clients.values())
 
     # --- output
 
@@ -186,11 +220,7 @@ class Monitor:
             # EIO: the last holder of the terminal's other side is gone (pty(7))
             data = b""
         if not data:
-            self.loop.forget(fd)
-            self._outputs.pop(fd)
-            if not self._terminal:
-                os.close(fd)
-            return
+            return self._end_output(fd)
         kind = self._outputs[fd]
         if self._log:
             self._log.write("stdout" if kind == attach.STDOUT else "stderr", data)
@@ -202,6 +232,12 @@ class Monitor:
         if self._held_back():
             for output in self._outputs:
                 self._watch(output)
+
+    def _end_output(self, fd: int) -> None:
+        self.loop.forget(fd)
+        self._outputs.pop(fd)
+        if not self._terminal:
+            os.close(fd)
 
     def _flush(self, client: _Client) -> None:
         was_held = len(client.outbox) > _HIGH
@@ -219,12 +255,12 @@ class Monitor:
 
     # --- clients
 
-    def _accept(self, _fd: int, _events: int) -> None:
+    def _accept(self, listener: int, _events: int) -> None:
         assert self._listener
         try:
             fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # typeshed has only socket's subclass
-        except OSError:
-            return
+        except OSError as e:
+            return self.loop.refused(listener, e)
         self.add_client(fd, stdin=False, output=False)
 
     def _drop(self, client: _Client) -> None:
@@ -253,8 +289,14 @@ class Monitor:
         try:
             for kind, payload in attach.take_frames(client.inbox):
                 self._obey(client, kind, payload)
+                if fd not in self._clients:
+                    return
         except (ValueError, struct.error):
             data = b""
+        except BaseException:
+            # who waits for an answer waits no longer
+            self._drop(client)
+            raise
         if not data:
             self._drop(client)
 
@@ -274,8 +316,9 @@ class Monitor:
             (number,) = struct.unpack("!B", payload)
             try:
                 self._process.kill(number)
-            except (ProcessLookupError, ValueError):
-                pass
+            except OSError:
+                # no such signal
+                raise ValueError(f"signal {number}") from None
         elif kind == attach.FOLLOW:
             client.outbox += self._followed()
             self._flush(client)
@@ -284,8 +327,8 @@ class Monitor:
         try:
             if self.follow:
                 self.follow()
-        except MiniError as e:
-            return attach.json_frame(attach.ERROR, attach.error_payload(e))
+        except (MiniError, OSError) as e:
+            return attach.json_frame(attach.ERROR, attach.error_payload(_fault(e)))
         return attach.frame(attach.FOLLOWED)
 
     # --- the container's stdin
@@ -349,15 +392,27 @@ def fork_for(client: int, body: Callable[[int], None], log: str) -> int:
             body(client)
             status = 0
         except (MiniError, OSError) as e:
-            error = e if isinstance(e, MiniError) else RuntimeFault("monitor", f"{e.strerror}", e.errno or 0)
-            attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(error)))
+            attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(_fault(e))))
     except BaseException:
+        note_failure(log)
+    finally:
+        os._exit(status)
+
+
+def _fault(e: MiniError | OSError) -> MiniError:
+    return e if isinstance(e, MiniError) else RuntimeFault("monitor", f"{e.strerror}", e.errno or 0)
+
+
+def note_failure(log: str) -> None:
+    """In an `except` clause: adds the traceback to the file `log`, if that can be."""
+    try:
         import traceback
 
         with open(log, "a") as file:
-            traceback.print_exc(file=file)
-    finally:
-        os._exit(status)
+            if file.tell() < _LONGEST_LOG:
+                traceback.print_exc(file=file)
+    except (OSError, ImportError):
+        return
 
 
 def detach_from_terminal(keep: tuple[int, ...]) -> None:

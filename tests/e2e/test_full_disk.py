@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine import linux
 from engine.cli import execute
-from tests.support.images import Images
+from tests.e2e.test_supervision import until
+from tests.support.images import Image, Images
 from tests.support.layers import directory, file
 from tests.support.push import push_image
 from tests.support.runner import Mini, Result
@@ -51,7 +53,7 @@ class Disk:
 
     def fill(self) -> None:
         """Takes all that is left."""
-        with open(f"{self.path}/ballast", "wb", buffering=0) as file:
+        with open(f"{self.path}/ballast", "ab", buffering=0) as file:
             try:
                 while file.write(bytes(KIB)):
                     pass
@@ -199,3 +201,30 @@ def test_a_root_that_is_somebody_elses(tmp_path: Path, small: str, images: Image
         assert code == 1 and "Permission denied" in said and "--root DIR" in said, f"{words}: {said}"
         assert "did not expect" not in said, f"{words}: {said}"
     assert not list(root.iterdir())
+
+
+@pytest.mark.parametrize("disk", ["directory"], indirect=True)
+def test_probes_on_a_full_disk(disk: Disk, host_image: Image) -> None:
+    """Their results need more room than the state's block has: without them it is written, and is whole at any time."""
+    disk.mini.run("pull", "-q", host_image.name)
+    check = "test -e /quiet || head -c 4000 /dev/zero | tr '\\0' x"
+    options = ["--network", "none", "--health-cmd", check, "--health-interval", "100ms"]
+    script = "echo > /quiet; until test -e /dev/shm/go; do sleep 0.05; done; exit 7"
+    disk.mini.run("run", "-d", "--name", "it", *options, host_image.name, "sh", "-c", script)
+
+    def health() -> Any:
+        return disk.mini.inspect("it")["State"]["Health"]
+
+    until(lambda: health()["Status"] == "healthy")
+    disk.fill()
+    disk.mini.run("exec", "it", "rm", "/quiet")
+    disk.fill()
+    until(lambda: health()["Log"] == [])
+    assert health()["Status"] == "healthy"
+    os.unlink(f"{disk.path}/ballast")
+    until(lambda: len(health()["Log"]) == 5 and all(len(probe["Output"]) == 4000 for probe in health()["Log"]))
+    disk.fill()
+    disk.mini.run("exec", "it", "touch", "/dev/shm/go")
+    assert disk.mini.run("wait", "it").out == "7"
+    state = disk.mini.inspect("it")["State"]
+    assert (state["Status"], state["ExitCode"], state["Error"]) == ("exited", 7, "")

@@ -173,7 +173,8 @@ def test_a_container_does_not_outlive_its_monitor(mini: Mini, host_image: Image)
     until(lambda: not state(mini, name)["Running"])
     assert "monitor has failed" in state(mini, name)["Error"] and "ValueError: of its own" in state(mini, name)["Error"]
     mini.run("start", name)
-    assert state(mini, name)["Running"] and not state(mini, name)["Error"]
+    # and its next run begins anew
+    assert state(mini, name)["Running"] and not state(mini, name)["Error"] and not mini.failures()
 
 
 def test_system_start_brings_back_what_its_policy_says(mini: Mini, host_image: Image) -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.support import leaks
@@ -117,6 +118,10 @@ class Mini:
         """Its IPv4 address on the bridge."""
         address: str = self.inspect(container)["NetworkSettings"]["IPAddress"]
         return address
+
+    def failures(self) -> str:
+        """What the monitors of its containers have noted of errors that they did not expect."""
+        return "".join(path.read_text() for path in Path(self.root).glob("containers/*/monitor.log"))
 
     def cgroup_path(self, controller: str, container_id: str) -> str:
         """The container's directory in the hierarchy that has the controller: the one with its ID below the parent."""
