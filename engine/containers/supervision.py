@@ -300,7 +300,8 @@ class Supervisor:
                 if process.pidfd >= 0:
                     process.kill(signal.SIGKILL)
 
-            self.loop.at(time.monotonic() + timeout, kill)
+            if timeout >= 0:
+                self.loop.at(time.monotonic() + timeout, kill)
 
 
 def kept_by(pid: int) -> dict[str, Any]:

@@ -37,6 +37,7 @@ _HIGH, _LOW = 1 << 20, 1 << 18
 # Seconds for which output is read after the exit of a container whose streams somebody outside holds open, as in Docker (moby,
 # daemon/monitor.go: handleContainerExit): a descriptor can be passed on (unix(7)).
 _PATIENCE = 2.0
+_ROUNDS = 1024
 _LONGEST_LOG = 1 << 20
 
 
@@ -180,8 +181,13 @@ class Monitor:
         self.loop.at(time.monotonic() + _PATIENCE, self._let_go)
 
     def _let_go(self) -> None:
+        """What is there by now is still the container's; but a stranger might write on for ever."""
         for output in list(self._outputs):
-            self._end_output(output)
+            for _ in range(_ROUNDS):
+                if not self._read_output(output):
+                    break
+            if output in self._outputs:
+                self._end_output(output)
 
     def _stream(self, fd: int, events: int) -> None:
         # a pty's master is both an output and the stdin
@@ -211,16 +217,18 @@ class Monitor:
 
     # --- output
 
-    def _read_output(self, fd: int) -> None:
+    def _read_output(self, fd: int) -> bool:
+        """False where there was nothing, or the end."""
         try:
             data = os.read(fd, attach.CHUNK)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             # EIO: the last holder of the terminal's other side is gone (pty(7))
             data = b""
         if not data:
-            return self._end_output(fd)
+            self._end_output(fd)
+            return False
         kind = self._outputs[fd]
         if self._log:
             self._log.write("stdout" if kind == attach.STDOUT else "stderr", data)
@@ -232,6 +240,7 @@ class Monitor:
         if self._held_back():
             for output in self._outputs:
                 self._watch(output)
+        return True
 
     def _end_output(self, fd: int) -> None:
         self.loop.forget(fd)
@@ -392,7 +401,7 @@ def fork_for(client: int, body: Callable[[int], None], log: str) -> int:
             body(client)
             status = 0
         except (MiniError, OSError) as e:
-            attach.send_all(client, attach.json_frame(attach.ERROR, attach.error_payload(_fault(e))))
+            attach.tell(client, attach.json_frame(attach.ERROR, attach.error_payload(_fault(e))))
     except BaseException:
         note_failure(log)
     finally:

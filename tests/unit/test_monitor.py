@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import socket
+import sys
 import termios
 import threading
 import tty
@@ -110,6 +111,18 @@ def test_large_output_of_a_process_that_ends_at_once_is_whole(tmp_path: Path) ->
     code, out, _ = collect(fd)
     assert (code, len(out)) == (0, 20_000_000)
     os.waitpid(pid, 0)
+
+
+def test_what_a_slow_client_has_held_back_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one reading of it is in the pipe when the process ends, and nobody has any patience with what is there."""
+    monkeypatch.setattr("engine.runtime.monitor._PATIENCE", 0.0)
+    program = "import fcntl, os; fcntl.fcntl(1, 1031, 1 << 20); os.write(1, b'x' * (2 << 20))"  # F_SETPIPE_SZ
+    fd, pid = monitored([sys.executable, "-I", "-S", "-c", program], tmp_path)
+    # the monitor waits for nobody: a client that has not read a byte until then gets all of it
+    os.waitpid(pid, 0)
+    code, out, _ = collect(fd)
+    assert (code, len(out)) == (0, 2 << 20)
+    assert sum(len(entry.data) for entry in read(tmp_path)) == 2 << 20
 
 
 def test_both_ways_at_once_do_not_stand_still(tmp_path: Path) -> None:
