@@ -27,7 +27,7 @@ pytestmark = pytest.mark.requires("linux", "root", "netns", "docker", "program:p
 
 Engine = Docker | Mini
 # One child that stays: of one that comes and goes, `top` would tell now and then.
-_BEGIN = "trap 'exit 5' TERM; sleep 1000 & echo out; "
+_BEGIN = "trap 'exit 5' TERM; sleep 6000 & echo out; "
 _SERVE = f"{_BEGIN}wait"
 _SERVE_MORE = f"{_BEGIN}until test -e /dev/shm/go; do sleep 0.05; done; echo err >&2; printf 'no end'; wait"
 
@@ -111,7 +111,7 @@ def fleet(engines: Both) -> Iterator[Both]:
         engine.run("exec", "web", "touch", "/dev/shm/go")  # two streams have an order where one waits for the other
         engine.run("create", "--name", "made", "--label", "a=2", image, "true")
         engine.run("run", "--name", "ended", image, "sh", "-c", "exit 3", check=False)
-        engine.run("run", "-d", "--name", "still", "--network", "none", image, "sleep", "600")
+        engine.run("run", "-d", "--name", "still", "--network", "none", image, "sleep", "6000")
         engine.run("pause", "still")
         until(lambda engine=engine: "err" in engine.run("logs", "web").stderr)  # type: ignore[misc]
     yield engines

@@ -416,7 +416,7 @@ def fleet(engines: Both) -> Iterator[Both]:
     BEGUN["{since}"] = f"{time.time():.9f}"
     for engine in (engines.docker, engines.mini):
         options = ["--label", "a=1", "--label", "b", "-v", "data:/data", "-m", "64m", "--memory-swap", "64m"]
-        engine.run("run", "-d", "--name", "web", *options, image, "sleep", "600")
+        engine.run("run", "-d", "--name", "web", *options, image, "sleep", "6000")
         engine.run("create", "--name", "made", "--label", "a=2", image, "true")
     time.sleep(1.1)  # `events --until 0s` is until the beginning of this second
     yield engines

@@ -74,7 +74,7 @@ def _ended(result: Result) -> dict[str, object]:
 def sleepers(engines: Both) -> Any:
     """A container called `sleeper` in each engine, for all the execs."""
     for engine in (engines.docker, engines.mini):
-        engine.run("run", "-d", "--name", "sleeper", "-e", "A=1", "-w", "/tmp", engines.names["host"], "sleep", "600")
+        engine.run("run", "-d", "--name", "sleeper", "-e", "A=1", "-w", "/tmp", engines.names["host"], "sleep", "6000")
     yield engines
     for engine in (engines.docker, engines.mini):
         engine.run("rm", "-f", "sleeper")

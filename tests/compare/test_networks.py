@@ -23,11 +23,11 @@ PREPARED = [
     "network create --subnet 10.63.0.0/24 --ipv6 --subnet fd63::/64 n6",
     "network create --subnet 10.64.0.0/24 --ip-range 10.64.0.128/25 --gateway 10.64.0.254 --aux-address a=10.64.0.128 "
     "-o com.docker.network.driver.mtu=1400 -o foo=bar --attachable --ipam-opt x=y n10",
-    "run -d --name web --hostname webhost --network n1 --network-alias w1 --network-alias w2 {image} sleep 1000",
-    "run -d --name six --network name=n6,ip=10.63.0.50,ip6=fd63::50,alias=sixth {image} sleep 1000",
-    "run -d --name hh --network host {image} sleep 1000",
-    "run -d --name nn --network none {image} sleep 1000",
-    "run -d --name cc --network container:web {image} sleep 1000",
+    "run -d --name web --hostname webhost --network n1 --network-alias w1 --network-alias w2 {image} sleep 6000",
+    "run -d --name six --network name=n6,ip=10.63.0.50,ip6=fd63::50,alias=sixth {image} sleep 6000",
+    "run -d --name hh --network host {image} sleep 6000",
+    "run -d --name nn --network none {image} sleep 6000",
+    "run -d --name cc --network container:web {image} sleep 6000",
     "create --name cr --network n1 --ip 10.60.0.33 --network-alias al --link web:w {image} true",
     "create --name plain --link nn:n {image} true",
 ]

@@ -17,7 +17,7 @@ from tests.compare.conftest import Both
 
 pytestmark = [pytest.mark.requires("linux", "root", "netns", "docker"), pytest.mark.timeout(600)]
 
-EXPOSING = ["-c", "EXPOSE 80 443/udp 9000-9002", "-c", 'CMD ["sleep","1000"]']
+EXPOSING = ["-c", "EXPOSE 80 443/udp 9000-9002", "-c", 'CMD ["sleep","6000"]']
 
 # each form is run; then inspect, ps and port tell of it
 FORMS = [
@@ -48,7 +48,7 @@ ROWS = [
     "run -d --name plain exposing", "ps --format {{.Names}}@{{.Ports}}", "port plain", "port plain 80",
     "inspect -f {{json@.NetworkSettings.Ports}} plain", "run -d --name all -P exposing", "ps --filter name=all --format {{.Ports}}",
     "inspect -f {{json@.NetworkSettings.Ports}} all", "port all", "port all 443/udp",
-    "run -d --name wanting -p 7777:81 {image} sleep 1000", "ps -a --filter name=wanting --format {{.Status}}@{{.Ports}}",
+    "run -d --name wanting -p 7777:81 {image} sleep 6000", "ps -a --filter name=wanting --format {{.Status}}@{{.Ports}}",
     "inspect -f {{.State.Status}}@{{.State.ExitCode}}@{{.State.Error}} wanting", "start wanting",
     "pause holder", "port holder", "ps --filter name=holder --format {{.Ports}}", "unpause holder", "stop -t 0 holder",
     "port holder", "port holder 80", "inspect -f {{json@.NetworkSettings.Ports}} holder",
@@ -58,14 +58,14 @@ ROWS = [
     "inspect -f {{json@.HostConfig.PortBindings}} holder",
     "create --name later -p 8080:80 {image} true", "port later", "port later 80",
     "inspect -f {{json@.NetworkSettings.Ports}} later",
-    "create --name hosted -p 8080:80 --network host {image} sleep 1000", "start hosted", "port hosted",
+    "create --name hosted -p 8080:80 --network host {image} sleep 6000", "start hosted", "port hosted",
     "inspect -f {{.HostConfig.PublishAllPorts}}@{{json@.HostConfig.PortBindings}} hosted",
 ]  # fmt: skip
 
 PREPARED = [
     "network create --internal inner", "network create user",
     "network create -o com.docker.network.bridge.host_binding_ipv4=127.0.0.1 local",
-    "run -d --name holder -p 7777:80 {image} sleep 1000",
+    "run -d --name holder -p 7777:80 {image} sleep 6000",
 ]  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def _plain(text: str) -> str:
 
 
 def _form(engine: Any, image: str, form: str) -> list[dict[str, Any]]:
-    told = [_run(engine, "run", "-d", "--name", "xx", *form.split(), image, "sleep", "1000")]
+    told = [_run(engine, "run", "-d", "--name", "xx", *form.split(), image, "sleep", "6000")]
     if engine.run("inspect", "xx", check=False).code == 0:
         fields = "{{json .HostConfig.PortBindings}} {{json .Config.ExposedPorts}} {{json .NetworkSettings.Ports}}"
         told.append(_run(engine, "inspect", "-f", fields, "xx"))

@@ -218,7 +218,7 @@ def _press_until(terminal: Any, wanted: str) -> None:
 def sleepers(docker: Docker, image: str) -> Iterator[Docker]:
     """A container of each runtime, called as it is, for all the execs."""
     for name in RUNTIMES:
-        docker.run("run", "-d", "--name", name, "--runtime", name, "-e", "A=1", "-w", "/tmp", image, "sleep", "600")
+        docker.run("run", "-d", "--name", name, "--runtime", name, "-e", "A=1", "-w", "/tmp", image, "sleep", "6000")
     yield docker
     docker.run("rm", "-f", *RUNTIMES)
 
