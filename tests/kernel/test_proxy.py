@@ -291,7 +291,12 @@ def test_what_is_closed_is_watched_no_more(stand: Stand) -> None:
     """Also where a connection is open: its end would have the port watched again, whose number is another's by then."""
     held = threading.Event()
     claimed = proxy.claim("tcp", "127.0.0.1", 0)
-    target = _serve(lambda client: (client.sendall(b"hello"), held.wait(20)))  # type: ignore[arg-type, return-value]
+
+    def handle(client: socket.socket) -> None:
+        client.sendall(b"hello")
+        held.wait(20)
+
+    target = _serve(handle)
     stand.published("tcp", target)  # has the loop run
     listeners: list[proxy.Listener] = []
     stand.in_loop(lambda: listeners.append(proxy.Listener(stand.loop, claimed, target)))

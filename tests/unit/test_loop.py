@@ -83,14 +83,16 @@ def test_a_callback_that_raises_stops_neither_the_others_nor_time() -> None:
 
 def test_without_a_guard_it_goes_up() -> None:
     loop = Loop()
-    loop.at(0, lambda: {}["unforeseen"])
+    loop.at(0, lambda: os.environ["no such variable"])
     with pytest.raises(KeyError):
         loop.step()
 
 
 def test_who_connects_waits_for_a_descriptor() -> None:
     """And the loop does not turn meanwhile."""
-    loop, accepted, refused = Loop(), [], []
+    loop = Loop()
+    accepted: list[socket.socket] = []
+    refused: list[OSError] = []
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind("")
         listener.listen()
