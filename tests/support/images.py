@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import platform
+import random
 import socket
 import subprocess
 import tarfile
@@ -38,9 +39,7 @@ class DebianRegistry:
     """
 
     def __init__(self, directory: str, tls: tuple[str, str] | None = None, htpasswd: str | None = None) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"127.0.0.1:{_free_port()}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
         keys = f", tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls else ""
         auth = f"auth: {{htpasswd: {{realm: test, path: {htpasswd}}}}}\n" if htpasswd else ""
@@ -70,6 +69,22 @@ class DebianRegistry:
         self._process.terminate()
         self._process.wait()
         self._log.close()
+
+
+def _free_port() -> int:
+    """One that no connection gets for its own end (ip(7), ip_local_port_range), so that it stays free until the server has it.
+
+    Who asks for an answer meanwhile would else connect to himself, once in 28,000 times, and have the port.
+    """
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        first = int(file.read().split()[0])
+    while True:
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", random.randrange(first // 2, first)))
+            except OSError:
+                continue
+            return int(free.getsockname()[1])
 
 
 class Image(NamedTuple):
