@@ -233,5 +233,6 @@ def test_reading_the_journal(both: Both, journals: dict[str, Journal], extra: li
     found = []
     for engine in (both.docker, both.mini):
         engine.run("run", "--name", "it", "--log-driver", "journald", both.names["host"], "sh", "-c", script)
+        journals["docker"].sync()  # which mini asks for itself
         found.append(engine.run("logs", *extra, "it").lines)
     assert found[0] == found[1]

@@ -37,10 +37,14 @@ class Journal:
 
     def entries(self, container_id: str) -> list[dict[str, Any]]:
         """A container's, all that were sent until now, as `journalctl -o json` has them."""
-        subprocess.run([*self._enter, "journalctl", "--sync"], check=True)
+        self.sync()
         command = [*self._enter, "journalctl", "-a", "-q", "-o", "json", f"CONTAINER_ID_FULL={container_id}"]
         said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
         return [json.loads(line) for line in said.splitlines()]
+
+    def sync(self) -> None:
+        """What was sent until now is in its files."""
+        subprocess.run([*self._enter, "journalctl", "--sync"], check=True)
 
     def close(self) -> None:
         self._daemon.terminate()
