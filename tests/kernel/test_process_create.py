@@ -623,6 +623,18 @@ def test_a_network_that_fails(box: Box) -> None:
         box.create("true", network=network)
 
 
+def test_an_init_that_fails_while_it_is_given_its_network(box: Box) -> None:
+    """Its error is the cause, not that its network namespace is gone."""
+    box.mount("/x", "bind", "/no/such/source", "bind")
+
+    def network(pid: int) -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        open(f"/proc/{pid}/ns/net").close()
+
+    with pytest.raises(RuntimeFault, match="/no/such/source"):
+        box.create("true", network=network)
+
+
 def test_an_init_that_is_killed(box: Box) -> None:
     def network(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)

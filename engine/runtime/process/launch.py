@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from engine import linux
-from engine.errors import RuntimeFault
+from engine.errors import MiniError, RuntimeFault
 from engine.lean import signal
 from engine.runtime import namespaces
 from engine.runtime.process import channel, init
@@ -279,7 +279,13 @@ def create(
             process.tell("cgroup" if make_cgroup() else "no cgroup")
         process.expect("namespaces")
         if network:
-            network(process.pid)
+            try:
+                network(process.pid)
+            except (OSError, MiniError):
+                if process.is_ending():
+                    # its network went with it: it has said why
+                    process.expect("ready")
+                raise
         if hooks:
             process.expect("mounted")
             hooks.run("prestart", "creating", process.pid)
