@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import _socket
 import os
+import time
 
 from engine import files
 from engine.containers import publishing
-from engine.containers.records import Record
+from engine.containers.records import Record, process_start
 from engine.errors import MiniError, StoreError
 from engine.runtime.network import attach as link
 from engine.runtime.network import endpoints, ipam
@@ -45,9 +46,21 @@ def half_written(paths: Paths, name: str) -> list[str]:
     for directory in (paths.network(name), paths.endpoints(name)):
         for entry in files.names_in(directory):
             pid = entry.removesuffix(".tmp").rpartition(".")[2]
-            if entry.startswith(".") and entry.endswith(".tmp") and not os.path.exists(f"/proc/{pid}"):
-                found.append(f"{directory}/{entry}")
+            path = f"{directory}/{entry}"
+            is_ours = entry.startswith(".") and entry.endswith(".tmp") and pid.isdigit()
+            if is_ours and not _is_written_by(path, int(pid)):
+                found.append(path)
     return found
+
+
+def _is_written_by(path: str, pid: int) -> bool:
+    """Whether `pid` lives and is older than the file: else its number is a zombie's, or another process has it now."""
+    start = process_start(pid) / os.sysconf("SC_CLK_TCK")
+    try:
+        written = time.time() - os.stat(path).st_mtime
+    except FileNotFoundError:
+        return True
+    return start > 0 and time.clock_gettime(time.CLOCK_BOOTTIME) - start > written - 1
 
 
 def record_state(paths: Paths, name: str) -> str:

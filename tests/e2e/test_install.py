@@ -28,8 +28,10 @@ LAUNCHERS = ("mini", "mini-runtime")
 
 def run(*command: str | Path, **environ: str) -> str:
     """What it prints; nothing of the caller's environment, in which Python might find mini by itself."""
-    base = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PIP_ROOT_USER_ACTION": "ignore"}
-    done = subprocess.run(command, env={**base, **environ}, cwd="/", capture_output=True, text=True, timeout=100)
+    # pip asks rustc for its version, and rustup makes itself at home
+    with tempfile.TemporaryDirectory(prefix="mini-home-") as home:
+        base = {"PATH": os.environ["PATH"], "HOME": home, "PIP_ROOT_USER_ACTION": "ignore"}
+        done = subprocess.run(command, env={**base, **environ}, cwd="/", capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     return done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +149,23 @@ def test_fsck_finds_what_is_no_network(tmp_path: Path) -> None:
     Path(paths.network("damaged"), "network.json").write_text("{")
     os.makedirs(paths.endpoints("bridge"))
     written = Path(paths.endpoints("bridge"), ".abc.99999999.tmp")
-    for path in (written, written.with_name(f".abc.{os.getpid()}.tmp")):
+    dead = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # a zombie
+    of_zombie = written.with_name(f".abc.{dead.pid}.tmp")
+    before_it = written.with_name(f".of-another.{os.getpid()}.tmp")
+    for path in (written, written.with_name(f".abc.{os.getpid()}.tmp"), of_zombie, before_it):
         path.write_text("{")
+    os.utime(before_it, (0, 0))
     found = {finding.what: (finding.kind, finding.action) for finding in netcheck.check(paths)}
     assert found == {
         "network half": (RUBBISH, "remove_network"),
         "network damaged": (DAMAGED, "quarantine_network"),
-        "file .abc.99999999.tmp of network bridge": (RUBBISH, "remove_half_written"),
+        **{
+            f"file {path.name} of network bridge": (RUBBISH, "remove_half_written")
+            for path in (written, of_zombie, before_it)
+        },
     }
+    dead.wait()
 
 
 def test_subnets_of_ipv6() -> None:
