@@ -68,6 +68,9 @@ class Engines:
         return run([*self.programs[engine], *arguments], self.environ)
 
     def close(self) -> None:
+        if containers := self.docker.run("ps", "-aq").lines:
+            # a hundred take dockerd longer to stop than it is given
+            self.docker.run("rm", "-f", *containers)
         self.docker.close()
         if "podman" in self.programs:
             self._close_podman()
