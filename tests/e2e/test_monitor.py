@@ -191,6 +191,7 @@ def test_a_config_that_is_damaged(mini: Mini, host_image: Image, text: str) -> N
 
 def test_the_client_dies_before_it_hears_of_the_start(mini: Mini, host_image: Image) -> None:
     mini.run("run", "--rm", host_image.name, "true")
+    until(lambda: not leaks.processes(mini))  # that one's monitor gives its address back after the client has heard
     with FileLock(Paths(mini.root).lock("networks")):
         # the monitor waits for its address
         client = mini.start("run", "-d", "--name", "it", host_image.name, "sleep", "60")

@@ -363,6 +363,59 @@ def test_follow_before_there_is_a_log(tmp_path: Path, monkeypatch: pytest.Monkey
     assert lines(tmp_path, follow=follower(write, 6)) == [b"late\n"]
 
 
+def meanwhile(monkeypatch: pytest.MonkeyPatch, at: int, happens: Callable[[], object]) -> None:
+    """Before the reader opens its file number `at`."""
+    opened = 0
+
+    class Opening(reader._File):
+        def __init__(self, path: str) -> None:
+            nonlocal opened
+            opened += 1
+            if opened == at:
+                happens()
+            super().__init__(path)
+
+    monkeypatch.setattr(reader, "_File", Opening)
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("at", range(1, 9))
+def test_files_that_move_on_while_they_are_opened(
+    tmp_path: Path, before: int, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rotation that has done some of its steps when the names are listed, and the others before a file is opened."""
+    log = writer(tmp_path, max_size=300, max_files=9, compress=True)
+    for line in numbered(0, 15):
+        log.write("stdout", line)
+    log.close()
+    names = sorted(tmp_path.glob("log.*.gz"), reverse=True)
+    assert [name.name for name in names] == ["log.3.gz", "log.2.gz", "log.1.gz"]
+
+    def move(some: list[Path]) -> None:
+        for name in some:
+            name.rename(tmp_path / f"log.{int(name.name[4]) + 1}.gz")
+
+    move(names[:before])
+    meanwhile(monkeypatch, at, lambda: move(names[before:]))
+    assert lines(tmp_path) == numbered(0, 15)
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_file_that_is_compressed_while_it_is_opened(tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = writer(tmp_path, max_size=300, max_files=9)
+    for line in numbered(0, 5):
+        log.write("stdout", line)
+    log.close()
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1"]
+
+    def compress() -> None:
+        rotation.compress(f"{tmp_path}/log.1", 0)
+        os.rename(tmp_path / "log.1.gz", tmp_path / "log.2.gz")
+
+    meanwhile(monkeypatch, at, compress)
+    assert lines(tmp_path) == numbered(0, 5)
+
+
 def test_a_rotation_that_was_cut_short(tmp_path: Path) -> None:
     """Killed between link and rename, the file has two names: it is read once, and the next writer takes the second away."""
     log = writer(tmp_path)

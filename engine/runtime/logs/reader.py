@@ -144,21 +144,23 @@ def _open_all(path: str) -> list[_File]:
 
 
 def _open_names(path: str) -> list[_File]:
+    """A rotation may be at work: a number may be free for a moment, and every file have the next one. So all numbers are tried,
+    upwards, and one more than there are: whatever moves on is found again."""
     directory, base = os.path.split(path)
-    numbers = {0}
+    highest = 0
     for name in os.listdir(directory):
         ending = name.removeprefix(f"{base}.").removesuffix(".gz")
         if name.startswith(f"{base}.") and ending.isdecimal():
-            numbers.add(int(ending))
+            highest = max(highest, int(ending))
     found: list[_File] = []
-    for number in sorted(numbers):
+    for number in range(highest + 2):
         for candidate in (f"{path}.{number}", f"{path}.{number}.gz") if number else (path,):
             try:
                 file = _File(candidate)
             except FileNotFoundError:
                 continue
-            if any(file.inode == other.inode for other in found):
-                # under two names for the moment of its rotation
+            if any(file.inode == other.inode or file.identity() == other.identity() for other in found):
+                # under two names, or as itself and compressed, for the moment of its rotation
                 file.close()
             else:
                 found.append(file)
