@@ -24,6 +24,7 @@ from engine.errors import Conflict, RuntimeFault
 from engine.runtime import attach
 from engine.runtime.monitor import Monitor, Stdio, fork_for
 from engine.runtime.process import exec as execs
+from engine.runtime.process.launch import exit_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _serve(ctx: Context, record: Record, client: int) -> None:
     attach.tell(client, attach.json_frame(attach.STARTED, {"Pid": child.pid, "ID": told.id}))
     monitor = Monitor(child, stdio, None, None, stdin_once=True)
     monitor.add_client(client, options.interactive, True)
-    code = lifecycle.exit_code(monitor.run())
+    code = exit_code(monitor.run())
     told.died(code)
     monitor.finish(attach.frame(attach.EXIT, str(code).encode()))
 

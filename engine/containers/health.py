@@ -174,7 +174,8 @@ class Checker:
             self._probe.kill(signal.SIGKILL)
 
     def _reap(self) -> int:
-        from engine.containers.lifecycle import exit_code
+        # who makes a container reads this module as well
+        from engine.runtime.process.launch import exit_code
 
         assert self._probe
         self._loop.cancel(self._too_long)

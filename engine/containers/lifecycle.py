@@ -51,11 +51,6 @@ def own_cgroup(ctx: Context, container_id: str) -> cgroups.Cgroup:
     return cgroups.Cgroup(ctx.cgroups, f"{ctx.cgroup_parent.rstrip('/')}/{container_id}")
 
 
-def exit_code(status: int) -> int:
-    """A shell's exit code for a wait status: 128 + n for a process that signal n ended."""
-    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
 class Life:
     """What one start of a container takes, step by step."""
 

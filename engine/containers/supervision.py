@@ -20,13 +20,14 @@ import time
 
 from engine import events, files
 from engine.containers import health, logoptions, networking, records, restart, sharing
-from engine.containers.lifecycle import Life, cgroup_of, delete, exit_code, release, release_cgroup, release_volumes
+from engine.containers.lifecycle import Life, cgroup_of, delete, release, release_cgroup, release_volumes
 from engine.errors import MiniError
 from engine.lean import signal
 from engine.runtime import attach
 from engine.runtime.logs import drivers, writer
 from engine.runtime.loop import Loop
 from engine.runtime.monitor import Monitor, note_failure
+from engine.runtime.process.launch import exit_code
 from engine.times import timestamp
 
 TYPE_CHECKING = False

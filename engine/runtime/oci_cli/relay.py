@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from engine.lean import signal
+from engine.runtime.process.launch import exit_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class Relay:
             self._copy(readiness)
         if readiness:
             readiness.wait(self._process.pidfd, to_the_end=True)
-        status = self._process.wait()
-        return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        return exit_code(self._process.wait())
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         self._process.kill(number)

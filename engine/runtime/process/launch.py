@@ -168,6 +168,11 @@ class InitProcess:
             os.waitpid(former, 0)
 
 
+def exit_code(status: int) -> int:
+    """A shell's exit code for a wait status: 128 + n for a process that signal n ended."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
 def _wait_status(info: os.waitid_result | None) -> int:
     """waitid(2)'s answer, in waitpid(2)'s form."""
     if info is None:
